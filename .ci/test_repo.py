@@ -9,12 +9,17 @@ from nbdev.doclinks import nbglob
 cfg = get_config()
 root = cfg.config_path.resolve()
 env = {k: v for k, v in os.environ.items() if k not in ('IN_TEST', 'PYTHONPATH')}   # nbdev does nothing under IN_TEST
+env['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{env["PATH"]}'   # this environment's commands first
 
 def run(*cmd, todo='', cwd=root, **extra_env):
     "Output of `cmd`; a failure says what to do"
     r = subprocess.run(cmd, cwd=cwd, env=env | extra_env, capture_output=True, text=True, timeout=900)
-    assert r.returncode == 0, f'{todo}\n$ {" ".join(cmd)}\n{r.stdout[-6000:]}{r.stderr[-6000:]}'
+    if r.returncode: fail_with([f'$ {" ".join(cmd)}', r.stdout[-6000:] + r.stderr[-6000:]], todo)
     return r.stdout
+
+def fail_with(found, todo):
+    "Fail, saying what to do about what was `found`, if anything was"
+    if found: pytest.fail('\n'.join([todo, *found]), pytrace=False)
 
 def tracked(*patterns): return run('git', 'ls-files', '-z', *patterns).split('\0')[:-1]
 
@@ -28,7 +33,7 @@ readme = (root/'README.md').read_text(encoding='utf-8')
 @pytest.mark.parametrize('fn', notebooks, ids=lambda f: f.stem)
 def test_notebook(fn):
     run('nbdev_test', '--path', str(fn), '--n_workers', '0', '--flags', os.environ.get('FLAGS', ''),
-        todo=f'run {fn.name} from the top and mend the cell that fails')
+        todo=f'run {fn.name} from the top and fix the cell that fails')
 
 def exported_cells():
     "Notebook name and lines of every exported cell, without its directives"
@@ -40,15 +45,15 @@ def exported_cells():
 
 def test_exported_cells_are_short():
     found = [f'{name}: {len(ls)} lines from {ls[0]!r}' for name, ls in exported_cells() if len(ls) > 30]
-    assert not found, 'split these cells, each to 30 lines at most'
+    fail_with(found, 'split these cells, each to 30 lines at most')
 
 def test_exported_lines_are_short():
     found = [f'{name}: {len(l)} columns in {l.strip()!r}' for name, ls in exported_cells() for l in ls if len(l) > 110]
-    assert not found, 'break these lines, each at 110 columns at most'
+    fail_with(found, 'break these lines, each at 110 columns at most')
 
 def test_notebooks_are_small():
     found = [f'{f.name}: {f.stat().st_size/1e6:.1f} MB' for f in notebooks if f.stat().st_size > 1e6]
-    assert not found, 'save smaller or fewer pictures: a notebook stays under 1 MB'
+    fail_with(found, 'save smaller or fewer pictures: a notebook stays under 1 MB')
 
 
 # What is made from them
@@ -71,13 +76,13 @@ def differing(copy, folder, pattern):
     return sorted(made ^ kept) + [f for f in sorted(made & kept) if not filecmp.cmp(root/f, copy/f, shallow=False)]
 
 def test_package_matches_notebooks(remade):
-    assert not differing(remade, cfg.lib_path.name, '**/*.py'), 'run nbdev_export and add what it makes'
+    fail_with(differing(remade, cfg.lib_path.name, '**/*.py'), 'run nbdev_export and add what it makes')
 
-def test_notebooks_are_clean(remade): assert not differing(remade, 'nbs', '**/*.ipynb'), 'run nbdev_clean'
+def test_notebooks_are_clean(remade): fail_with(differing(remade, 'nbs', '**/*.ipynb'), 'run nbdev_clean')
 
 def test_docs_build(remade):
-    run(sys.executable, 'nbs/_sphinx/build.py', cwd=remade, todo='mend what the docs build names')
-    assert not differing(remade, 'nbs', '*.yml'), 'run python nbs/_sphinx/build.py and add these files'
+    run(sys.executable, 'nbs/_sphinx/build.py', cwd=remade, todo='fix what the docs build names')
+    fail_with(differing(remade, 'nbs', '*.yml'), 'run python nbs/_sphinx/build.py and add these files')
 
 def test_readme_matches_index():
     run(sys.executable, 'nbs/_sphinx/readme.py', '--check', todo='run python nbs/_sphinx/readme.py')
@@ -89,9 +94,9 @@ def test_readme_commands():
     found = re.findall(r'(?:^|[`!] ?|\$ )unet-seg +([a-z][\w-]*)((?:[^`\n]*\\\n)*[^`\n]*)', readme, re.M)
     assert found, 'README.md shows no unet-seg command'
     for verb, rest in found:
-        usage = run('unet-seg', verb, '--help', todo=f'`unet-seg {verb}` stands in README.md: mend one of them')
+        usage = run('unet-seg', verb, '--help', todo=f'`unet-seg {verb}` stands in README.md: fix one of them')
         unknown = set(re.findall(r'(?<!\S)--[a-z][\w-]*', rest)) - set(re.findall(r'--[a-z][\w-]*', usage))
-        assert not unknown, f'README.md gives `unet-seg {verb}` options that it does not have'
+        fail_with(unknown, f'README.md gives `unet-seg {verb}` options that it does not have')
 
 
 # Rooms: what each may import when it is imported, and what only inside a function; ours begin with a dot.
@@ -108,7 +113,7 @@ ROOMS = {
     'documents': ('.core .shapes .data cv2', ''),
     'model': ('.core keras', 'tensorflow'),
     'losses': ('keras', ''),
-    'metrics': ('.core .shapes cv2 scipy', 'keras'),
+    'metrics': ('.core .shapes scipy', 'keras'),
     'train': ('.core .data .model .losses .metrics keras tensorflow', ''),
     'infer': ('.core .shapes .model keras', ''),
     'export': ('.core .model .infer keras', 'tensorflow onnx onnxruntime openvino'),
@@ -136,17 +141,18 @@ def test_imports(room):
     always |= set(EVERYWHERE.split()) | sys.stdlib_module_names
     found = [f'{room}.py:{line}: {name}' for name, line, lazy in imported(cfg.lib_path/f'{room}.py')
              if name not in (always | lazily if lazy else always)]
-    assert not found, 'move the code to a room that may import it, or the import into a function where ROOMS says so'
+    fail_with(found, 'move the code to a room that may import it, or the import into a function where ROOMS says so')
 
 def light(room):
     "Does importing `room` leave Keras alone?"
     names = ROOMS.get(room, ('',))[0].split()
     return not {'keras', 'tensorflow'} & set(names) and all(light(n[1:]) for n in names if n[0] == '.')
 
-@pytest.mark.parametrize('room', filter(light, rooms))
+@pytest.mark.parametrize('room', [r for r in rooms if light(r)])
 def test_import_is_light(room):
-    out = run(sys.executable, '-c', f'import sys, unet_seg.{room}; print(*{{"keras", "tensorflow"}} & set(sys.modules))')
-    assert not out.strip(), f'unet_seg.{room} loads Keras: import it where it is used'
+    code = f'import sys, unet_seg.{room}; print(*{{"keras", "tensorflow"}} & set(sys.modules))'
+    out = run(sys.executable, '-c', code)
+    fail_with(out.split(), f'unet_seg.{room} loads Keras: import it where it is used')
 
 def test_import_is_quick():
     code = 'from time import perf_counter as now; t = now(); import unet_seg; print(now() - t)'
@@ -163,11 +169,12 @@ def test_works_with_fastcore_2(tmp_path):
 
 # Files
 
-def test_no_unused_or_undefined_names(): run('ruff', 'check', todo='mend these in the notebooks, then run nbdev_export')
+def test_no_unused_or_undefined_names(): run('ruff', 'check', todo='fix these in the notebooks, then run nbdev_export')
 
 def test_top_level():
     want = set('nbs unet_seg settings.ini setup.py README.md LICENSE _quarto.yml'.split())
-    assert {f.split('/')[0] for f in tracked() if f[0] != '.'} == want, 'other files go under nbs or into a dot-folder'
+    names = {f.split('/')[0] for f in tracked() if f[0] != '.'}
+    fail_with(sorted(names ^ want), 'these are missing, or belong under nbs or into a dot-folder')
 
 def test_nothing_names_this_machine():
     place = re.compile(r'(?<![\w.])/(?:work|tmp|home|root|opt|Users)/|\bshared/(?:data|skeleton)'
@@ -175,4 +182,4 @@ def test_nothing_names_this_machine():
     found = [f'{f}:{i}: {m[0]}' for f in tracked() if (root/f).is_file()
              for i, l in enumerate((root/f).read_text(encoding='utf-8', errors='ignore').splitlines(), 1)
              for m in place.finditer(l)]
-    assert not found, 'write a path relative to the repository or a temporary folder, and no host of a registry'
+    fail_with(found, 'write a path relative to the repository or a temporary folder, and no host of a registry')

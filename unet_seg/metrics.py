@@ -63,7 +63,7 @@ def pixel_counts(
 # %% ../nbs/03b_metrics.ipynb #6a1e047a
 def _ratio(part, whole):
     "`part / whole`, and `nan` where there is nothing to divide by"
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)[()]
 
 def _hit_truth_predicted(counts):
     "Pixels of each class that were found, that there are, that were claimed"
@@ -124,7 +124,7 @@ def main_score(
 ) -> np.ndarray:        # float64 of shape `(...)`; `nan` where there is nothing to score
     "Two classes: the score of class 1. Several: the mean over the classes that have one"
     scores = np.asarray(scores, np.float64)
-    return scores[..., 1] if scores.shape[-1] == 2 else _known_mean(scores, -1)
+    return scores[..., 1][()] if scores.shape[-1] == 2 else _known_mean(scores, -1)
 
 # %% ../nbs/03b_metrics.ipynb #5ddd998c
 def _plain(
@@ -147,8 +147,8 @@ def _mean_scores(counts, task):
 def summarize(
     per_image:np.ndarray,   # Confusion counts of each image, int64 `(n, k, k)`
     task:Task,              # Names of the `k` classes
-) -> dict:                  # `images`, `without_score`, `pooled` and `per_image`; JSON-ready, `None` for no value
-    "Every score of a set of images, from counts added up and as means over images"
+) -> dict:                  # `images`, `without_score`, `pooled`, `per_image`; `None` for no value
+    "Every score of a set of images, from counts added up and as means over images; JSON-ready"
     k = len(task.classes)
     per_image = np.asarray(per_image, np.int64).reshape(-1, k, k)
     lacking = int(np.isnan(main_score(iou(per_image))).sum())
