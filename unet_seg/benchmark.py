@@ -487,7 +487,7 @@ def benchmark(
     model:str|Path='models/unet_model.keras', # Model file, or an open predictor
     threshold:float=.9,     # IoU under which a photo is listed, between 0 and 1
     split:str='test',       # 'test', 'valid', 'train' or 'all'
-    out:str|Path='',        # Folder for report.json and report.html; none if empty
+    output:str|Path='',     # Folder for report.json and report.html; none if empty
     allow_training_photos:bool=False, # Score photos that trained the model too
 ) -> Report:                # Prints as a table
     "Score a model on the photos of a data folder, at their own size"
@@ -502,5 +502,5 @@ def benchmark(
     about = dict(model=name, data=data, split=split, date=f'{datetime.now():%Y-%m-%d %H:%M}')
     report = Report(photos, task, threshold, (*about.items(), *_conditions(predictor, task)),
                     notices, gallery_thumbs(gallery))
-    if out: print('written:', write_report(report, out))
+    if output: print('written:', write_report(report, output))
     return report

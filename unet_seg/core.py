@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PALETTE', 'TASK_VERSION', 'IMAGE_SUFFIXES', 'atomic', 'write_atomic', 'write_json', 'Task', 'task_dict', 'task_from',
            'read_task', 'read_image', 'write_image', 'color_table', 'write_mask', 'value_counts', 'explain_values',
-           'read_mask', 'Prep', 'stretched', 'prepare_image', 'prepare_mask', 'restore', 'overlay', 'show_row']
+           'read_mask', 'Prep', 'stretched', 'prepare_image', 'prepare_mask', 'restore', 'overlay', 'show_row',
+           'show_curves']
 
 # %% ../nbs/00_core.ipynb #f020b167
 import json, os
@@ -22,7 +23,7 @@ from PIL import Image, ImageOps
 def atomic(
     path:str|Path, # The file to make; its folder is created
 ):
-    "A temporary path in the same folder, moved to `path` when the block ends well and removed when it does not"
+    "A temporary path in the same folder, moved to `path` when the block ends well, else removed"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f'.{path.stem[:100]}.{os.getpid()}{path.suffix}')
@@ -61,18 +62,20 @@ PALETTE = ('#e69f00 #56b4e9 #009e73 #f0e442 #0072b2 #d55e00 #cc79a7 #8c564b #17b
 class Task:
     "The classes a pixel can have"
     classes:tuple[str,...]=('background', 'foreground') # Names; a name's position is its id in a mask
-    colors:tuple[str,...]=()                            # One `#rrggbb` per class; empty takes black and the palette
+    colors:tuple[str,...]=()                            # One `#rrggbb` per class; empty: black, palette
     ignore:int|None=255                                 # Mask value left out of every loss and score
-    values:tuple[tuple[int,int],...]=()                 # (value in the file, class id) where mask files do not hold ids
+    values:tuple[tuple[int,int],...]=()                 # (value in the file, class id), if files hold no ids
 
     def __post_init__(self):
         n = len(self.classes)
         colors = tuple(self.colors) or ('#000000', *(PALETTE[i%len(PALETTE)] for i in range(n-1)))
-        for k,v in dict(classes=tuple(self.classes), colors=colors, values=tuple(map(tuple, self.values))).items():
+        values = tuple(map(tuple, self.values))
+        for k,v in dict(classes=tuple(self.classes), colors=colors, values=values).items():
             object.__setattr__(self, k, v)
         if not 2<=n<=255: raise ValueError(f'{n} classes: a task needs 2 to 255 of them, background first.')
         if len(set(self.classes))<n: raise ValueError(f'classes {self.classes}: each name must occur once.')
-        if len(colors)!=n: raise ValueError(f'{n} classes but {len(colors)} colors: give each class one color.')
+        if len(colors)!=n:
+            raise ValueError(f'{n} classes but {len(colors)} colors: give each class one color.')
         if self.ignore is not None and not n<=self.ignore<=255:
             raise ValueError(f'ignore={self.ignore} with {n} classes: take a value from {n} to 255, or None.')
         if bad := [c for _,c in self.values if not 0<=c<n and c!=self.ignore]:
@@ -99,8 +102,10 @@ def task_from(
     if not isinstance(d, dict) or not isinstance(d.get('classes'), list|tuple):
         raise ValueError(f'{where}: no list of "classes": write {{"classes": ["background", "road"]}}.')
     if d.get('version', 1)>TASK_VERSION:
-        raise ValueError(f"{where}: version {d['version']} is newer than this program's {TASK_VERSION}: update unet_seg.")
-    return Task(tuple(d['classes']), tuple(d.get('colors') or ()), d.get('ignore', 255), tuple(d.get('values') or ()))
+        raise ValueError(f"{where}: version {d['version']} is newer than this program's {TASK_VERSION}: "
+                         'update unet_seg.')
+    colors, values = (tuple(d.get(k) or ()) for k in ('colors', 'values'))
+    return Task(tuple(d['classes']), colors, d.get('ignore', 255), values)
 
 # %% ../nbs/00_core.ipynb #01b672b4
 def read_task(
@@ -108,7 +113,8 @@ def read_task(
 ) -> Task:
     "The task in a file"
     try: d = json.loads(Path(path).read_text(encoding='utf-8'))
-    except (UnicodeDecodeError, json.JSONDecodeError) as e: raise ValueError(f'{path}: not a JSON file ({e}).') from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise ValueError(f'{path}: not a JSON file ({e}).') from None
     return task_from(d, str(path))
 
 # %% ../nbs/00_core.ipynb #47685096
@@ -136,9 +142,13 @@ def read_image(
     if path.is_dir(): raise ValueError(f'{path}: a folder, not an image.')
     data = path.read_bytes()
     if not data: raise ValueError(f'{path}: the file is empty (0 bytes); copy it again.')
-    try: image = _over_white(data) if _has_alpha(data) else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    try:
+        if _has_alpha(data): image = _over_white(data)
+        else: image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except (cv2.error, OSError, ValueError, SyntaxError, Image.DecompressionBombError): image = None
-    if image is None: raise ValueError(f'{path}: not a readable image; the file is damaged, cut short or of a kind not known here.')
+    if image is None:
+        raise ValueError(f'{path}: not a readable image; '
+                         'the file is damaged, cut short or of a kind not known here.')
     return image
 
 # %% ../nbs/00_core.ipynb #73617fe0
@@ -149,7 +159,8 @@ def write_image(
 ):
     "Write a picture, atomically"
     suffix = Path(path).suffix.lower()
-    if suffix not in IMAGE_SUFFIXES: raise ValueError(f'{path}: give the picture a suffix such as .png or .jpg.')
+    if suffix not in IMAGE_SUFFIXES:
+        raise ValueError(f'{path}: give the picture a suffix such as .png or .jpg.')
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix.startswith('.j') else []
     _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     write_atomic(path, data.tobytes())
@@ -172,8 +183,10 @@ def write_mask(
     task:Task=Task(),     # Its colours go into the file
 ):
     "Write class ids as a palette PNG, atomically"
-    if Path(path).suffix.lower()!='.png': raise ValueError(f'{path}: a mask is a .png file, which keeps its ids exactly.')
-    if mask.ndim!=2 or mask.dtype!=np.uint8: raise ValueError(f'{path}: a mask is uint8 (h, w), not {mask.dtype} {mask.shape}.')
+    if Path(path).suffix.lower()!='.png':
+        raise ValueError(f'{path}: a mask is a .png file, which keeps its ids exactly.')
+    if mask.ndim!=2 or mask.dtype!=np.uint8:
+        raise ValueError(f'{path}: a mask is uint8 (h, w), not {mask.dtype} {mask.shape}.')
     picture = Image.fromarray(mask)
     picture.putpalette(color_table(task).tobytes())
     data = BytesIO()
@@ -188,13 +201,16 @@ def _mask_values(path):
             a = np.array(im)
             if im.mode=='PA': a = a[...,0]
     except FileNotFoundError: raise FileNotFoundError(f'{path}: no such file.') from None
-    except (OSError, ValueError, SyntaxError): raise ValueError(f'{path}: not a readable mask; write masks as PNG.') from None
+    except (OSError, ValueError, SyntaxError):
+        raise ValueError(f'{path}: not a readable mask; write masks as PNG.') from None
     if a.ndim==3:
         if not (a[...,:3]==a[...,:1]).all():
-            raise ValueError(f'{path}: the mask holds colors, not class ids; save one byte a pixel, the class id.')
+            raise ValueError(f'{path}: the mask holds colors, not class ids; '
+                             'save one byte a pixel, the class id.')
         a = a[...,0]
     if a.dtype!=bool and (a.max(initial=0)>255 or a.min(initial=0)<0):
-        raise ValueError(f'{path}: values up to {a.max()} look like object numbers; save the class id of each pixel instead.')
+        raise ValueError(f'{path}: values up to {a.max()} look like object numbers; '
+                         'save the class id of each pixel instead.')
     return a.astype(np.uint8)
 
 # %% ../nbs/00_core.ipynb #571f92d5
@@ -211,9 +227,12 @@ def explain_values(
 ) -> str:   # What they look like and what to do
     "A guess at what a mask's values mean"
     values = sorted(map(int, values))
-    if values in ([0, 255], [255]): return 'that looks like black and white: map it once with `--map 255=1` (`values=((255, 1),)` in the task).'
+    if values in ([0, 255], [255]):
+        return ('that looks like black and white: '
+                'map it once with `--map 255=1` (`values=((255, 1),)` in the task).')
     if len(values)>8 and values[-1]>200:
-        return 'that looks like soft edges from JPEG or smooth resizing: write masks as PNG and resize them by nearest only.'
+        return ('that looks like soft edges from JPEG or smooth resizing: '
+                'write masks as PNG and resize them by nearest only.')
     if len(values)>8: return 'that looks like object numbers: save the class id of each pixel instead.'
     return 'add the missing classes to task.json, or map the values with `--map VALUE=CLASS`.'
 
@@ -231,7 +250,9 @@ def read_mask(
     allowed = {*range(len(task.classes)), task.ignore}
     found = value_counts(mask)
     if bad := [v for v in found if v not in allowed]:
-        raise ValueError(f'{path}: values {bad[:8]} are not classes of the task (0 to {len(task.classes)-1}); '+explain_values(found))
+        last = len(task.classes)-1
+        raise ValueError(f'{path}: values {bad[:8]} are not classes of the task (0 to {last}); '
+                         + explain_values(found))
     return mask
 
 # %% ../nbs/00_core.ipynb #b34b3a55
@@ -244,7 +265,8 @@ class Prep:
     stretch:bool=False    # Spread the photo's percentiles 1 to 99.8 over 0 to 255
 
     def __post_init__(self):
-        if self.mode not in ('letterbox', 'native'): raise ValueError(f"mode={self.mode!r}: take 'letterbox' or 'native'.")
+        if self.mode not in ('letterbox', 'native'):
+            raise ValueError(f"mode={self.mode!r}: take 'letterbox' or 'native'.")
         if self.size<self.stride or self.size%self.stride:
             raise ValueError(f'size={self.size}: take a multiple of the stride {self.stride}.')
 
@@ -343,5 +365,22 @@ def show_row(
 def _legend(fig, task):
     "A line of class names under the figure, up to twelve"
     from matplotlib.patches import Patch
-    marks = [Patch(facecolor=c, edgecolor='gray', label=name) for name,c in [*zip(task.classes, task.colors)][:12]]
+    named = [*zip(task.classes, task.colors)][:12]
+    marks = [Patch(facecolor=c, edgecolor='gray', label=name) for name,c in named]
     fig.legend(handles=marks, loc='outside lower center', ncols=min(4, len(marks)), fontsize=7, frameon=False)
+
+# %% ../nbs/00_core.ipynb #70e8ea30
+def show_curves(
+    x,               # What the curves run over, n numbers
+    xlabel:str,      # Its name
+    **panels:dict,   # One plot each: title={curve's name: n numbers}
+):
+    "Curves side by side, one panel for each keyword"
+    import matplotlib.pyplot as plt
+    fig, axes = plt.subplots(1, len(panels), figsize=(6, 2.4), layout='constrained')
+    for ax,(title,curves) in zip(np.atleast_1d(axes), panels.items()):
+        for name,y in curves.items(): ax.plot(x, y, label=name)
+        ax.set(title=title, xlabel=xlabel)
+        if len(curves)>1: ax.legend(fontsize=7)
+    plt.close(fig)
+    return fig

@@ -8,17 +8,19 @@ __all__ = ['COLUMNS', 'SPLITS', 'Sample', 'scan', 'read_pair', 'fingerprint', 'F
            'prepare', 'Augment', 'warp_pair', 'change_light', 'Source', 'Batches', 'draw', 'epoch_batches']
 
 # %% ../nbs/02_data.ipynb #f020b167
-import csv, hashlib, os, re
+import csv, hashlib, json, os, re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from io import StringIO
 from pathlib import Path
 import cv2
 import numpy as np
 from tqdm.auto import tqdm
 from .core import IMAGE_SUFFIXES, Prep, Task, explain_values, prepare_image, prepare_mask
-from .core import read_image, read_mask, read_task, task_dict, task_from, value_counts, write_atomic, write_json
+from .core import read_image, read_mask, read_task, task_dict, task_from, value_counts
+from .core import write_atomic, write_json
 from .shapes import rasterize, read_quad
 
 # %% ../nbs/02_data.ipynb #c272b88c
@@ -40,7 +42,8 @@ def _bases(folder):
     "Folders at or under `folder` that hold an `images` folder; links are not followed"
     for here,folders,_ in os.walk(folder):
         if 'images' in folders: yield Path(here)
-        folders[:] = sorted(f for f in folders if f not in ('images', 'masks', 'labels', 'ground_truth') and f[0]!='.')
+        known = ('images', 'masks', 'labels', 'ground_truth')
+        folders[:] = sorted(f for f in folders if f not in known and f[0]!='.')
 
 def _first(*paths):
     "The first path that is a file"
@@ -69,9 +72,12 @@ def scan(
         rel = '' if base==folder else base.relative_to(folder).as_posix()+'/'
         samples += _samples_of(base, rel, rel.rstrip('/') if len(bases)>1 else '')
     if not samples:
-        raise ValueError(f'{folder}: no photos found; put them in {folder}/images and their masks in {folder}/masks.')
+        raise ValueError(f'{folder}: no photos found; '
+                         f'put them in {folder}/images and their masks in {folder}/masks.')
     twice = [n for n,k in Counter(s.name for s in samples).items() if k>1]
-    if twice: raise ValueError(f'{folder}: {len(twice)} names belong to two photos, such as {twice[0]}; rename one of each.')
+    if twice:
+        raise ValueError(f'{folder}: {len(twice)} names belong to two photos, such as {twice[0]}; '
+                         'rename one of each.')
     return sorted(samples, key=lambda s: s.name)
 
 # %% ../nbs/02_data.ipynb #74257ee6
@@ -80,7 +86,8 @@ def read_pair(
     task:Task=Task(),         # Which values the mask may hold
 ) -> tuple[np.ndarray,np.ndarray]: # uint8 (h, w, 3) photo and uint8 (h, w) class ids
     "A photo and its mask; a quad becomes class 1 inside"
-    if not sample.labelled: raise ValueError(f'{sample.image}: no mask and no quad; label it or take it out of images/.')
+    if not sample.labelled:
+        raise ValueError(f'{sample.image}: no mask and no quad; label it or take it out of images/.')
     image = read_image(sample.image)
     h, w = image.shape[:2]
     if not sample.mask:
@@ -89,7 +96,8 @@ def read_pair(
     mask = read_mask(sample.mask, task)
     if mask.shape!=(h, w):
         turned = ' They are turned against each other: save the mask upright.' if mask.shape==(w, h) else ''
-        raise ValueError(f'{sample.mask}: the mask is {mask.shape[1]} x {mask.shape[0]}, its photo {w} x {h} pixels.{turned}')
+        raise ValueError(f'{sample.mask}: the mask is {mask.shape[1]} x {mask.shape[0]}, '
+                         f'its photo {w} x {h} pixels.{turned}')
     return image, mask
 
 # %% ../nbs/02_data.ipynb #7955feb8
@@ -121,21 +129,23 @@ def measure(
     outline = np.count_nonzero(solid[1:]!=solid[:-1])+np.count_nonzero(solid[:,1:]!=solid[:,:-1])
     area = np.count_nonzero(solid)
     share = np.cumsum(np.bincount(image.ravel(), minlength=256))/image.size*100
-    return Facts(*mask.shape, value_counts(mask), 4*area/(max(outline, 1)*np.pi/4)/max(mask.shape) if area else np.nan,
-                 int(np.searchsorted(share, 99.8)-np.searchsorted(share, 1)))
+    diameter = 4*area/(max(outline, 1)*np.pi/4)/max(mask.shape) if area else np.nan
+    contrast = int(np.searchsorted(share, 99.8)-np.searchsorted(share, 1))
+    return Facts(*mask.shape, value_counts(mask), diameter, contrast)
 
 # %% ../nbs/02_data.ipynb #c5a61241
 def survey(
     samples:list[Sample], # Any
     task:Task=Task(),     # What masks may hold
     progress:bool=True,   # Show a bar
-) -> tuple[list[tuple[Sample,Facts]],list[str]]: # The usable ones with their facts, and a line for every fault
+) -> tuple[list[tuple[Sample,Facts]],list[str]]: # The usable ones with their facts, a line for every fault
     "Every pair read once"
     def one(s):
         try: return s, measure(*read_pair(s, task), task)
         except (ValueError, OSError) as e: return s, str(e)
     with ThreadPoolExecutor(2) as pool:
-        seen = [*tqdm(pool.map(one, samples), total=len(samples), desc='reading', disable=not progress or len(samples)<50, leave=False)]
+        seen = [*tqdm(pool.map(one, samples), total=len(samples), desc='reading',
+                      disable=not progress or len(samples)<50, leave=False)]
     return [(s, f) for s,f in seen if isinstance(f, Facts)], [f for _,f in seen if isinstance(f, str)]
 
 # %% ../nbs/02_data.ipynb #eaefbb9e
@@ -147,7 +157,6 @@ def find_task(
     folder = Path(folder)
     if (folder/'task.json').is_file(): return read_task(folder/'task.json')
     if (folder/'classes.json').is_file():
-        import json
         d = json.loads((folder/'classes.json').read_text(encoding='utf-8'))
         return task_from(dict(d, ignore=d.get('ignore_index', 255)), f'{folder}/classes.json')
     if not any(s.mask for s in samples): return Task(('background', 'document'))
@@ -169,16 +178,20 @@ def task_of_values(
 ) -> Task:
     "The task that a set of mask values suggests"
     ids = sorted({*map(int, values)}-{255})
-    if 255 in values and ids in ([0], []): raise ValueError(f'{where}: masks hold {sorted(values)}; '+explain_values({0, 255}))
-    if not ids or ids==[0]: raise ValueError(f'{where}: no mask marks anything; the masks hold only {sorted(values)}.')
-    if ids[-1]>40: raise ValueError(f'{where}: masks hold {len(ids)} values up to {ids[-1]}; '+explain_values(ids+[255]*(255 in values)))
+    if 255 in values and ids in ([0], []):
+        raise ValueError(f'{where}: masks hold {sorted(values)}; '+explain_values({0, 255}))
+    if not ids or ids==[0]:
+        raise ValueError(f'{where}: no mask marks anything; the masks hold only {sorted(values)}.')
+    if ids[-1]>40:
+        raise ValueError(f'{where}: masks hold {len(ids)} values up to {ids[-1]}; '
+                         + explain_values(ids+[255]*(255 in values)))
     if ids[-1]==1: return Task()
     return Task(('background', *(f'class{i}' for i in range(1, ids[-1]+1))))
 
 # %% ../nbs/02_data.ipynb #314790d4
 def with_groups(
     samples:list[Sample], # As `scan` finds them
-    pattern:str='',       # Regular expression on the name, its first group or whole match is the group; 'none': each photo alone
+    pattern:str='',       # Regular expression; its first group or its match is the group. 'none': each alone
 ) -> list[Sample]:
     "The samples with their groups filled in"
     if pattern and pattern!='none': return [replace(s, group=_matched(pattern, s.name)) for s in samples]
@@ -204,7 +217,8 @@ def split_groups(
 ) -> dict[str,str]:      # The split of every group
     "Groups dealt out in an order that depends only on the seed and their names"
     if not (0<valid<1 and 0<=test<1 and valid+test<1):
-        raise ValueError(f'valid={valid} and test={test}: take shares between 0 and 1 that leave some photos for training.')
+        raise ValueError(f'valid={valid} and test={test}: '
+                         'take shares between 0 and 1 that leave some photos for training.')
     splits, total = dict(fixed), sum(sizes.values())
     need = {'test': test*total, 'valid': valid*total}
     for g,s in fixed.items(): need[s] = need.get(s, 0)-sizes.get(g, 0)
@@ -261,13 +275,16 @@ def read_splits(
     folder = Path(folder)
     file = folder/'splits.csv'
     try: text = file.read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as e: raise ValueError(f'{file}: not UTF-8 ({e.reason}); save it as CSV in UTF-8.') from None
+    except UnicodeDecodeError as e:
+        raise ValueError(f'{file}: not UTF-8 ({e.reason}); save it as CSV in UTF-8.') from None
     rows = csv.DictReader(StringIO(text, newline=''))
     if not {'image', 'split'} <= {*(rows.fieldnames or ())}:
         raise ValueError(f'{file}: columns {rows.fieldnames}; needed are at least image and split.')
     samples = [_row_sample(folder, row, f'{file}, line {i}') for i,row in enumerate(rows, 2)]
     twice = [n for n,k in Counter(s.name for s in samples).items() if k>1]
-    if twice: raise ValueError(f'{file}: {len(twice)} names occur twice, such as {twice[0]!r}; names must be unique.')
+    if twice:
+        raise ValueError(f'{file}: {len(twice)} names occur twice, such as {twice[0]!r}; '
+                         'names must be unique.')
     return samples
 
 # %% ../nbs/02_data.ipynb #c50f9faf
@@ -302,7 +319,9 @@ def prepare(
     found = scan(folder)
     task = _stated_task(classes, map) or find_task(folder, found)
     good, faults = survey([s for s in found if s.labelled], task)
-    if not good: raise ValueError(f'{folder}: none of {len(found)} photos can be used. First: {[*faults, f"{found[0].image}: no mask"][0]}')
+    if not good:
+        first = [*faults, f'{found[0].image}: no mask'][0]
+        raise ValueError(f'{folder}: none of {len(found)} photos can be used. First: {first}')
     _refuse_unmarked(folder, good, task)
     old = {s.name: s for s in read_splits(folder)} if (folder/'splits.csv').is_file() else {}
     samples = [old.get(s.name, s) for s in with_groups([s for s,_ in good], group)]
@@ -328,15 +347,17 @@ def _refuse_unmarked(folder, good, task):
     "Stop where no mask holds any class but background"
     seen = {v for _,f in good for v in f.counts}
     if not seen & {*range(1, len(task.classes))}:
-        raise ValueError(f'{folder}: no mask marks anything; the masks hold only {sorted(seen)}. '+explain_values(seen))
+        raise ValueError(f'{folder}: no mask marks anything; the masks hold only {sorted(seen)}. '
+                         + explain_values(seen))
 
 def _say(folder, task, samples, unlabelled, faults):
     "Print what was found and what was decided"
     counts = Counter(s.split for s in samples)
     groups = Counter(s.group for s in samples)
     print(f'{folder}: {len(samples)} photos, classes {", ".join(task.classes)}')
-    print('split: '+', '.join(f'{counts[k]} {k}' for k in ('train', 'valid', 'test')) +
-          (f'; {len(groups)} groups, such as {min(groups)}' if len(groups)<len(samples) else '; every photo its own group'))
+    split = ', '.join(f'{counts[k]} {k}' for k in ('train', 'valid', 'test'))
+    if len(groups)<len(samples): print(f'split: {split}; {len(groups)} groups, such as {min(groups)}')
+    else: print(f'split: {split}; every photo its own group')
     for line in faults[:10]: print('left out:', line)
     if len(faults)>10: print(f'left out: {len(faults)-10} more')
     if unlabelled: print(f'left out: {unlabelled} photos without a mask or quad')
@@ -346,24 +367,24 @@ def _say(folder, task, samples, unlabelled, faults):
 @dataclass(frozen=True)
 class Augment:
     "How far a training photo may be changed"
-    flip:bool=True        # Mirror left to right, and upside down
-    turn:bool=True        # Quarter turns
-    rotate:float=15       # Degrees either way
-    scale:float=.3        # Size from 1/(1+scale) to 1+scale
-    shift:float=.1        # Of a letterboxed photo, as a share of its size, either way
-    light:float=.3        # Brightness, contrast and gamma
-    color:float=.2        # Strength of each channel, and saturation
-    noise:float=8         # Standard deviation at most, in steps of 255; on half of the photos
-    blur:float=1.2        # Standard deviation at most, in pixels; on a quarter of the photos
+    flip:bool=True        # Mirror left to right
+    turn:bool=False       # Quarter turns, and upside down: for pictures that have no up
+    rotate:float=10       # Degrees either way
+    scale:float=.2        # Size from 1/(1+scale) to 1+scale
+    shift:float=.05       # Of a letterboxed photo, as a share of its size, either way
+    light:float=.12       # Brightness, contrast and gamma
+    color:float=.1        # Strength of each channel, and saturation
+    noise:float=4         # Standard deviation at most, in steps of 255; on half of the photos
+    blur:float=.5         # Standard deviation at most, in pixels; on a quarter of the photos
 
-# %% ../nbs/02_data.ipynb #e8b6f190
-def _geometry(a, rng, size, centre, jitter):
-    "2x3 matrix from output to input pixels: `centre` of the input comes to the middle of the output"
+# %% ../nbs/02_data.ipynb #6a698a9b
+def _geometry(a, rng, h, w, centre, jitter):
+    "2x3 matrix from output to input pixels: `centre` of the input comes to the middle of an output of h x w"
     angle = np.deg2rad(rng.uniform(-a.rotate, a.rotate)+90*(rng.integers(4) if a.turn else 0))
     zoom = np.exp(rng.uniform(-1, 1)*np.log1p(a.scale))
-    flip = np.where(a.flip and rng.integers(2, size=2), -1, 1)
+    flip = np.where(rng.integers(2, size=2)*(a.flip, a.turn), -1, 1)
     linear = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])*flip/zoom
-    middle = np.array([size, size])/2-.5
+    middle = np.array([w, h])/2-.5
     offset = np.asarray(centre)+rng.uniform(-1, 1, 2)*jitter-linear@middle
     return np.c_[linear, offset]
 
@@ -372,17 +393,20 @@ def warp_pair(
     image:np.ndarray,   # uint8 (h, w, 3)
     mask:np.ndarray,    # uint8 (h, w)
     matrix:np.ndarray,  # float (2, 3): from output pixel centres to input pixel centres
-    size:int,           # Side of the output
-    mirror:bool=False,  # Outside: the mirrored picture, else black and 255
-) -> tuple[np.ndarray,np.ndarray]: # uint8 (size, size, 3) and (size, size)
-    "Image and mask under one affine map: the image by linear, the mask by nearest sampling"
-    border = cv2.BORDER_REFLECT if mirror else cv2.BORDER_CONSTANT
-    flags = dict(dsize=(size, size), borderMode=border)
-    return (cv2.warpAffine(image, matrix, flags=cv2.INTER_LINEAR|cv2.WARP_INVERSE_MAP, **flags),
-            cv2.warpAffine(mask, matrix, flags=cv2.INTER_NEAREST|cv2.WARP_INVERSE_MAP, borderValue=255, **flags))
+    h:int,              # Height of the output
+    w:int,              # Width of the output
+) -> tuple[np.ndarray,np.ndarray]: # uint8 (h, w, 3) and (h, w)
+    "Image and mask under one affine map: linear and nearest sampling, mirrored at the border"
+    smooth, nearest = cv2.INTER_LINEAR|cv2.WARP_INVERSE_MAP, cv2.INTER_NEAREST|cv2.WARP_INVERSE_MAP
+    same = dict(dsize=(w, h), borderMode=cv2.BORDER_REFLECT)
+    return (cv2.warpAffine(image, matrix, flags=smooth, **same),
+            cv2.warpAffine(mask, matrix, flags=nearest, **same))
 
-# %% ../nbs/02_data.ipynb #32e80c7d
-_GRAIN = np.random.default_rng(0).normal(0, 32, (640, 640, 3)).clip(-127, 127).astype(np.int8)
+# %% ../nbs/02_data.ipynb #2f0b8d64
+@cache
+def _grain():
+    "A field of noise that photos take their grain from, int8 (640, 640, 3), standard deviation 32"
+    return np.random.default_rng(0).normal(0, 32, (640, 640, 3)).clip(-127, 127).astype(np.int8)
 
 def change_light(
     image:np.ndarray,        # uint8 (h, w, 3)
@@ -399,8 +423,9 @@ def change_light(
     if rng.random()<.25: image = cv2.GaussianBlur(image, (0, 0), .2+rng.random()*a.blur)
     if rng.random()<.5:
         h, w = image.shape[:2]
-        y, x = rng.integers(0, 640-np.minimum((h, w), 639))
-        grain = _GRAIN[y:y+h,x:x+w] if max(h, w)<=639 else np.resize(_GRAIN, (h, w, 3))
+        y, x = rng.integers(0, 320, 2)
+        grain = _grain()[y:y+h,x:x+w]
+        if grain.shape!=image.shape: grain = np.resize(grain, image.shape)
         image = cv2.addWeighted(image, 1, grain, rng.random()*a.noise/32, 0, dtype=cv2.CV_8U)
     return image
 
@@ -417,22 +442,25 @@ class Source:
         self.room, self.kept = cache_mb*1_000_000, {}
 
     def __len__(self): return len(self.samples)
-    def __getitem__(self, i:int) -> tuple: # uint8 image (H, W, 3), uint8 mask (H, W), foreground points int32 (n, 2) as (x, y)
+    def __getitem__(self, i:int) -> tuple: # Image (H, W, 3), mask (H, W), int32 (n, 2) points (x, y), (h, w)
+        "The prepared photo, its mask, points of its foreground, and the part of them that is photo"
         if i in self.kept: return self.kept[i]
         image, mask = read_pair(self.samples[i], self.task)
         if self.task.ignore is not None: mask[mask==self.task.ignore] = 255
-        mask = prepare_mask(self.prep, mask)
-        pair = prepare_image(self.prep, image), mask, _foreground(mask, self.task, i)
-        if (size := sum(a.nbytes for a in pair))<=self.room:
+        inside, mask = self.prep.scaled(*mask.shape), prepare_mask(self.prep, mask)
+        pair = prepare_image(self.prep, image), mask, _foreground(mask, self.task, i), inside
+        if (size := sum(a.nbytes for a in pair[:3]))<=self.room:
             self.kept[i], self.room = pair, self.room-size
         return pair
 
+# %% ../nbs/02_data.ipynb #8b8088b5
 def _foreground(mask, task, i, most=64):
     "Up to `most` points of each foreground class, (n, 2) as (x, y)"
     rng, points = np.random.default_rng(i), []
     for c in [v for v in value_counts(mask) if 0<v<len(task.classes)]:
         places = np.flatnonzero(mask==c)
-        places = places[rng.permutation(len(places))[:most]] if len(places)<1e6 else places[rng.integers(0, len(places), most)]
+        n = len(places)
+        places = places[rng.permutation(n)[:most] if n<1e6 else rng.integers(0, n, most)]
         points.append(np.c_[places%mask.shape[1], places//mask.shape[1]][np.arange(most)%len(places)])
     return np.concatenate(points).astype(np.int32) if points else np.zeros((0, 2), np.int32)
 
@@ -447,9 +475,11 @@ class Batches:
         seed:int=0,              # Of every draw
         workers:int=2,           # Threads that prepare batches ahead
     ):
-        self.source, self.batch_size, self.augment, self.seed, self.workers = source, batch_size, augment, seed, workers
+        self.source, self.batch_size, self.augment = source, batch_size, augment
+        self.seed, self.workers = seed, workers
         side = source.prep.size
-        crops = [1 if source.prep.mode=='letterbox' else int(np.clip(round(h*w/side**2), 1, 16)) for h,w in sizes]
+        whole = source.prep.mode=='letterbox'
+        crops = [1 if whole else int(np.clip(round(h*w/side**2), 1, 16)) for h,w in sizes]
         self.draws = np.repeat(np.arange(len(crops)), crops)
         if len(self.draws)<batch_size: self.draws = np.resize(self.draws, batch_size)
 
@@ -463,26 +493,35 @@ def draw(
 ) -> tuple[np.ndarray,np.ndarray]: # uint8 (size, size, 3) and uint8 (size, size)
     "One augmented pair, the same for the same (seed, epoch, k)"
     rng = np.random.default_rng((batches.seed, epoch, k))
-    image, mask, points = batches.source[batches.draws[k]]
+    image, mask, points, (h, w) = batches.source[batches.draws[k]]
     prep, a = batches.source.prep, batches.augment
-    size, (h, w) = prep.size, mask.shape
-    if a is None and (h, w)==(size, size): return image, mask
-    if prep.mode=='letterbox': centre, jitter = ((w-1)/2, (h-1)/2), a.shift*size
-    elif len(points) and rng.random()<1/3: centre, jitter = points[rng.integers(len(points))], size/4
-    else: centre, jitter = rng.uniform(np.minimum((w, h), size)/2, np.maximum((w, h), size)-np.minimum((w, h), size)/2)-.5, 0
-    matrix = _geometry(a or Augment(False, False, 0, 0), rng, size, centre, jitter)
-    image, mask = warp_pair(image, mask, matrix, size, prep.mode=='native')
-    return (image if a is None else change_light(image, a, rng)), mask
+    size, whole = prep.size, prep.mode=='letterbox'
+    if a is None and whole: return image, mask
+    if whole: H, W, centre, jitter = h, w, ((w-1)/2, (h-1)/2), a.shift*size
+    else: H, W, (centre, jitter) = size, size, _crop_centre(points, rng, size, h, w)
+    matrix = _geometry(a or Augment(False, rotate=0, scale=0), rng, H, W, centre, jitter)
+    image, mask = warp_pair(image[:h,:w], mask[:h,:w], matrix, H, W)
+    if a: image = change_light(image, a, rng)
+    fill = dict(top=0, bottom=size-H, left=0, right=size-W, borderType=cv2.BORDER_CONSTANT)
+    return cv2.copyMakeBorder(image, value=(0, 0, 0), **fill), cv2.copyMakeBorder(mask, value=255, **fill)
+
+def _crop_centre(points, rng, size, h, w):
+    "The middle of a native crop, and how far it may be moved: a third lie on foreground"
+    if len(points) and rng.random()<1/3: return points[rng.integers(len(points))], size/4
+    half = np.minimum((w, h), size)/2
+    return rng.uniform(half, np.maximum((w, h), size)-half)-.5, 0
 
 # %% ../nbs/02_data.ipynb #aa009fc1
 def epoch_batches(
     batches:Batches, # The source and its settings
     epoch:int,       # Which pass
 ):
-    "Yield the (image, mask) batches of one epoch, uint8 (b, s, s, 3) and (b, s, s), prepared ahead in threads"
+    "Yield an epoch's (image, mask) batches, uint8 (b, s, s, 3) and (b, s, s), prepared ahead in threads"
     order = np.random.default_rng((batches.seed, epoch)).permutation(len(batches.draws))
     b = batches.batch_size
-    def make(i): return [np.stack(a) for a in zip(*(draw(batches, epoch, int(k)) for k in order[i*b:(i+1)*b]))]
+    def make(i):
+        pairs = [draw(batches, epoch, int(k)) for k in order[i*b:(i+1)*b]]
+        return [np.stack(a) for a in zip(*pairs)]
     with ThreadPoolExecutor(batches.workers) as pool:
         ahead = [pool.submit(make, i) for i in range(min(2*batches.workers, len(batches)))]
         for i in range(len(batches)):

@@ -6,7 +6,6 @@
 __all__ = ['IGNORED', 'one_hot_targets', 'cross_entropy', 'dice_loss', 'dice_ce']
 
 # %% ../nbs/03a_losses.ipynb #f020b167
-import keras
 from keras import ops
 
 # %% ../nbs/03a_losses.ipynb #c3ec56df

@@ -7,14 +7,13 @@ __all__ = ['TILE', 'OVERLAP', 'MODEL_VERSION', 'unet', 'classic_unet', 'probabil
            'Loaded', 'save_model', 'read_info', 'load_model']
 
 # %% ../nbs/03_model.ipynb #f020b167
-import base64, io, json, platform, zipfile
+import base64, json, logging, platform, zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import cv2
 import keras
 import numpy as np
 from keras import layers
-from PIL import Image
 from .core import Prep, Task, atomic, prepare_image, restore, task_dict, task_from
 
 # %% ../nbs/03_model.ipynb #0d2d30bf
@@ -61,7 +60,8 @@ def classic_unet(
 ) -> keras.Model:     # (b, H, W, 3) raw RGB to (b, H, W, task.channels); H and W multiples of 16
     "The U-Net as published, with padded convolutions"
     def twice(x, w):
-        for _ in range(2): x = layers.Conv2D(w, 3, padding='same', activation='relu', kernel_initializer='he_normal')(x)
+        for _ in range(2):
+            x = layers.Conv2D(w, 3, padding='same', activation='relu', kernel_initializer='he_normal')(x)
         return x
     photo = keras.Input((None, None, 3), name='photo')
     x, skips = layers.Rescaling(1/127.5, -1)(photo), []
@@ -95,7 +95,7 @@ def _tiled(model, x):
             part = np.s_[top:top+TILE, left:left+TILE]
             answer = model.predict_on_batch(x[part][None])[0]
             h, w = answer.shape[:2]
-            if weight is not None and np.isscalar(total): total = np.zeros((H, W, answer.shape[-1]), np.float32)
+            if np.isscalar(total): total = np.zeros((H, W, answer.shape[-1]), np.float32)
             blend = (ramp[:h,None]*ramp[None,:w])[...,None]
             total[part] += answer*blend
             weight[part] += blend
@@ -126,13 +126,15 @@ def to_mask(
 def _pattern(seed):
     "A photo of 48 x 64 pixels in strong colours"
     rng = np.random.default_rng(seed)
-    image = cv2.resize(rng.integers(0, 256, (3, 4, 3)).astype(np.uint8), (64, 48), interpolation=cv2.INTER_CUBIC)
+    cells = rng.integers(0, 256, (3, 4, 3)).astype(np.uint8)
+    image = cv2.resize(cells, (64, 48), interpolation=cv2.INTER_CUBIC)
     cv2.ellipse(image, (32, 24), (20, 14), 30*seed, 0, 360, tuple(map(int, rng.integers(0, 256, 3))), -1)
     return image
 
 def _said(model, prep, image):
     "The network's log-odds for a photo, on a grid of 6 x 8 points"
-    answer = restore(prep, keras.ops.convert_to_numpy(model(prepare_image(prep, image)[None], training=False))[0], 48, 64)
+    answer = keras.ops.convert_to_numpy(model(prepare_image(prep, image)[None], training=False))[0]
+    answer = restore(prep, answer, 48, 64)
     p = np.clip(answer[4::8,4::8].astype(np.float64), 1e-6, 1-1e-6)
     return np.log(p/(1-p))
 
@@ -150,9 +152,8 @@ def golden_sample(
         image = _pattern(seed)
         answer = _said(model, prep, image)
         if _apart(_said(model, prep, image[...,::-1].copy()), answer)>4: break
-    data = io.BytesIO()
-    Image.fromarray(image).save(data, 'PNG')
-    return dict(photo=base64.b64encode(data.getvalue()).decode(), log_odds=answer.round(4).tolist())
+    photo = cv2.imencode('.png', image[...,::-1])[1].tobytes()
+    return dict(photo=base64.b64encode(photo).decode(), log_odds=answer.round(4).tolist())
 
 # %% ../nbs/03_model.ipynb #3a6323e8
 def replay(
@@ -161,7 +162,7 @@ def replay(
     golden:dict,       # As `golden_sample` made it
 ) -> float:            # Distance from the stored answer; above 1 is a drift
     "Show the model its golden sample again"
-    image = np.array(Image.open(io.BytesIO(base64.b64decode(golden['photo']))))
+    image = cv2.imdecode(np.frombuffer(base64.b64decode(golden['photo']), np.uint8), cv2.IMREAD_COLOR_RGB)
     return _apart(_said(model, prep, image), np.array(golden['log_odds']))
 
 # %% ../nbs/03_model.ipynb #98c69968
@@ -173,7 +174,7 @@ class Loaded:
     model:keras.Model # Takes raw RGB
     task:Task         # The classes it knows
     prep:Prep         # How photos enter it
-    info:dict         # Everything else: scores, threshold, training settings, fingerprints of training photos, versions
+    info:dict         # The rest: scores, threshold, settings, fingerprints of training photos, versions
 
 # %% ../nbs/03_model.ipynb #c7fe496f
 def save_model(
@@ -186,11 +187,13 @@ def save_model(
     "Write a model file, atomically: the best one on disk is always whole"
     path = Path(path)
     if path.suffix not in ('.keras', '.h5'): raise ValueError(f'{path}: a model file ends in .keras or .h5.')
-    info = dict(info, version=MODEL_VERSION, task=task_dict(task), prep=asdict(prep), golden=golden_sample(model, prep),
-                versions=dict(keras=keras.__version__, backend=keras.backend.backend(), python=platform.python_version()))
+    versions = dict(keras=keras.__version__, backend=keras.backend.backend(),
+                    python=platform.python_version())
+    info = dict(info, version=MODEL_VERSION, task=task_dict(task), prep=asdict(prep),
+                golden=golden_sample(model, prep), versions=versions)
     text = json.dumps(info, ensure_ascii=False)
     with atomic(path) as temp:
-        plain = keras.Model(model.inputs, model.outputs, name=model.name)   # without optimizer and losses
+        plain = keras.Model(model.input, model.output, name=model.name)   # without optimizer and losses
         if path.suffix=='.keras':
             plain.save(temp)
             with zipfile.ZipFile(temp, 'a', zipfile.ZIP_DEFLATED) as z: z.writestr('unet_seg.json', text)
@@ -198,7 +201,7 @@ def save_model(
 
 def _save_h5(model, path, text):
     "The older single-file format, with the text as an attribute of its own group"
-    import logging, h5py
+    import h5py
     logger, level = logging.getLogger('absl'), logging.getLogger('absl').level
     logger.setLevel(logging.ERROR)   # it calls the format legacy at every save
     try: model.save(path)
@@ -211,17 +214,22 @@ def read_info(
 ) -> dict:         # What `unet_seg.json` holds
     "The facts in a model file, without loading the network"
     path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f'{path}: no such model file; train one with `unet-seg train DATA`.')
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such model file; train one with `unet-seg train DATA`.')
     try:
         if path.suffix=='.h5':
             import h5py
             with h5py.File(path, 'r') as f: text = f['unet_seg'][()].tobytes()
         else:
             with zipfile.ZipFile(path) as z: text = z.read('unet_seg.json')
-    except KeyError: raise ValueError(f'{path}: a Keras model, but not one of unet_seg: it does not say its classes and sizes.') from None
-    except (OSError, zipfile.BadZipFile): raise ValueError(f'{path}: not a model file, or cut short.') from None
+    except KeyError:
+        raise ValueError(f'{path}: a Keras model, but not one of unet_seg: '
+                         'it does not say its classes and sizes.') from None
+    except (OSError, zipfile.BadZipFile):
+        raise ValueError(f'{path}: not a model file, or cut short.') from None
     info = json.loads(text)
-    if info['version']>MODEL_VERSION: raise ValueError(f'{path}: made by a newer unet_seg; update it to use this model.')
+    if info['version']>MODEL_VERSION:
+        raise ValueError(f'{path}: made by a newer unet_seg; update it to use this model.')
     return info
 
 # %% ../nbs/03_model.ipynb #1d51b3bd
@@ -232,9 +240,12 @@ def load_model(
     info = read_info(path)
     task, prep = task_from(info['task'], str(path)), Prep(**info['prep'])
     try: model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as e: raise ValueError(f'{path}: the network cannot be loaded ({str(e).splitlines()[0][:200]}).') from e
+    except Exception as e:
+        why = (str(e) or type(e).__name__).splitlines()[0][:200]
+        raise ValueError(f'{path}: the network cannot be loaded ({why}).') from e
     drift = replay(model, prep, info['golden'])
     if not drift<=1:
-        raise ValueError(f'{path}: the model does not answer its golden sample as it did when it was saved ({drift:.0f} times the '
-                         'tolerance): weights, channel order or preprocessing differ. Use the original file.')
+        raise ValueError(f'{path}: the model does not answer its golden sample as it did when it was saved '
+                         f'({drift:.0f} times the tolerance): '
+                         'weights, channel order or preprocessing differ. Use the original file.')
     return Loaded(model, task, prep, info)

@@ -321,7 +321,8 @@ def read_quad(
     try: d = json.loads(Path(path).read_bytes().decode('utf-8-sig'))
     except ValueError as e: raise ValueError(f'{path}: not a JSON file ({e}).') from None
     if not isinstance(d, dict) or 'quad' not in d:
-        raise ValueError(f'{path}: no "quad": write {{"quad": [[x, y], … four of them]}} or {{"quad": null}}.')
+        raise ValueError(f'{path}: no "quad": '
+                         'write {"quad": [[x, y], … four of them]} or {"quad": null}.')
     if d['quad'] is None: return None
     try: return _quad(d['quad'])
     except (TypeError, ValueError) as e: raise ValueError(f'{path}: {e}') from None
