@@ -6,6 +6,7 @@
 __all__ = ['SURFACES', 'FORMATS', 'rough', 'surface', 'flat_document', 'pose', 'lay', 'Photo', 'make_photo', 'make_documents']
 
 # %% ../nbs/02a_documents.ipynb #f020b167
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -418,8 +419,8 @@ def _place(rng, photo, seed, number, least, trouble):
 # %% ../nbs/02a_documents.ipynb #769af1c6
 def make_documents(
     folder:str|Path, # New or empty
-    n:int=500,       # Photos
-    designs:int=160, # Kinds of documents among them
+    n:int=1000,      # Photos
+    designs:int=0,   # Kinds of documents among them; 0: one for three photos
     size:int=512,    # Longer side of each, in pixels
     seed:int=0,      # Another seed, other designs and photos
     least:float=.5,  # Smallest share of a photo's side that a document fills
@@ -430,11 +431,13 @@ def make_documents(
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f'{folder}: not empty; name a new folder.')
     task = Task(('background', 'document'))
-    for i in tqdm(range(n), desc='making photos', disable=n<50, leave=False):
-        photo = make_photo(seed, i, size, designs, least=least, trouble=trouble)
+    def one(i):
+        photo = make_photo(seed, i, size, designs or max(4, n//3), least=least, trouble=trouble)
         name = f'{photo.design}_{i:04}'
         write_image(folder/f'images/{name}.jpg', photo.image)
         write_mask(folder/f'masks/{name}.png', photo.mask, task)
         write_quad(folder/f'ground_truth/{name}.json', photo.quad)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in tqdm(pool.map(one, range(n)), total=n, desc='making photos', disable=n<50, leave=False): pass
     write_json(folder/'task.json', task_dict(task))
     return folder

@@ -36,7 +36,7 @@ def _probabilities(x, task):
 # %% ../nbs/03_model.ipynb #b25e3551
 def unet(
     task:Task=Task(), # Decides the output: 1 sigmoid channel, or k softmax channels
-    width:int=24,     # Channels at half resolution; they double downwards, up to 256
+    width:int=16,     # Channels at half resolution; they double downwards, up to 256
     depth:int=5,      # Resolutions from a half on: input sides are multiples of 2**depth
 ) -> keras.Model:     # (b, H, W, 3) raw RGB to (b, H, W, task.channels) probabilities
     "A compact residual U-Net for photos of any size"

@@ -35,11 +35,11 @@ class TrainConfig:
     batch_size:int=8          # Images in a step
     learning_rate:float=3e-3  # AdamW's peak
     net:str='compact'         # 'compact' or 'classic', the U-Net of the paper
-    width:int=16              # Channels of the first stage
+    width:int=0               # Channels of the first stage; 0: the network's own, 16 or the paper's 64
     seed:int=0                # Of weights, order and augmentation
 
     def __post_init__(self):
-        for name,least in dict(epochs=1, batch_size=1, width=1).items():
+        for name,least in dict(epochs=1, batch_size=1, width=0).items():
             given = getattr(self, name)
             if given<least: raise ValueError(f'{name}={given}: take {least} or more.')
         if not 0<self.learning_rate<1:
@@ -288,7 +288,7 @@ def train(
     learning_rate:float=3e-3,                 # Peak of the schedule
     model_out:str='models/unet_model.keras',  # Where the best model goes, .keras or .h5
     net:str='compact',                        # 'compact' or 'classic', the U-Net of the paper
-    width:int=16,                             # Channels of the first stage; the paper's network has 64
+    width:int=0,                              # Channels of the first stage; 0: 16, or the classic network's 64
     size:int=0,                               # Side of the network's square, a multiple of 32; 0: chosen
     mode:str='',                              # 'letterbox' (whole photos) or 'native' (crops); empty: chosen
     seed:int=0,                               # Of weights, order and augmentation
@@ -310,7 +310,7 @@ def train(
 def _train(pairs, task, prep, config, model_out, runs, start):
     "The run itself, once everything is chosen"
     keras.utils.set_random_seed(config.seed)
-    model = NETS[config.net](task, width=config.width)
+    model = NETS[config.net](task, **(dict(width=config.width) if config.width else {}))
     folder = _new_folder(runs)
     print(f'{config.net} network, {model.count_params():,} parameters; run folder {folder}')
     augment = Augment(turn=prep.mode=='native')   # crops of small objects have no up
