@@ -6,7 +6,7 @@
 __all__ = ['VERBS', 'REQUIRED', 'signature', 'parse', 'main', 'demo']
 
 # %% ../nbs/07_cli.ipynb #f020b167
-import argparse, ast, importlib, importlib.util, os, sys, time, traceback
+import argparse, ast, importlib, importlib.util, logging, os, sys, time, traceback
 from contextlib import contextmanager
 from pathlib import Path
 from . import __version__
@@ -105,6 +105,7 @@ def _hushed():
 def _verb(room, name):
     "A function of a room, imported when it is needed"
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    logging.getLogger('tensorflow').setLevel(logging.ERROR)   # it warns of every new photo size
     with _hushed(): return getattr(importlib.import_module(f'unet_seg.{room}'), name)
 
 # %% ../nbs/07_cli.ipynb #d66d7752
@@ -132,8 +133,8 @@ def _leave(verb, why, code):
 # %% ../nbs/07_cli.ipynb #fb050948
 def demo(
     output:str='unet_seg_demo', # Folder for everything; a number is added where it is taken
-    photos:int=500,             # Photos to make
-    minutes:float=4,            # Minutes of training
+    photos:int=1000,            # Photos to make
+    minutes:float=3.7,          # Minutes of training
     seed:int=0,                 # Of photos, split and training
 ) -> float:                     # Pooled foreground IoU over the unseen photos, 0 to 1
     "Make photos of documents, train on them, straighten the unseen ones, score them"
@@ -142,7 +143,7 @@ def demo(
     print(f'1/5  making {photos} photos of documents in {folder/"data"}')
     _verb('documents', 'make_documents')(folder/'data', n=photos, seed=seed, least=.75, trouble=.2)
     print('2/5  checking and splitting them, whole designs apart')
-    samples = _verb('data', 'prepare')(folder/'data', seed=seed)
+    samples = _verb('data', 'prepare')(folder/'data', valid=.1, test=.1, seed=seed)
     print(f'3/5  training a U-Net for {minutes:g} minutes')
     _verb('train', 'train')(folder/'data', minutes=minutes, size=96, model_out=folder/'model.keras',
                             runs=folder/'runs', seed=seed)
