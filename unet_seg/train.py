@@ -288,7 +288,7 @@ def train(
     learning_rate:float=3e-3,                 # Peak of the schedule
     model_out:str='models/unet_model.keras',  # Where the best model goes, .keras or .h5
     net:str='compact',                        # 'compact' or 'classic', the U-Net of the paper
-    width:int=0,                              # Channels of the first stage; 0: 16, or the classic network's 64
+    width:int=0,                              # Channels of the first stage; 0: 16, or 64 for the classic net
     size:int=0,                               # Side of the network's square, a multiple of 32; 0: chosen
     mode:str='',                              # 'letterbox' (whole photos) or 'native' (crops); empty: chosen
     seed:int=0,                               # Of weights, order and augmentation
