@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PALETTE', 'TASK_VERSION', 'IMAGE_SUFFIXES', 'atomic', 'write_atomic', 'write_json', 'Task', 'task_dict', 'task_from',
            'read_task', 'read_image', 'write_image', 'color_table', 'write_mask', 'value_counts', 'explain_values',
-           'read_mask', 'Prep', 'stretched', 'prepare_image', 'prepare_mask', 'restore', 'overlay', 'show_row',
-           'show_curves']
+           'read_mask', 'Prep', 'brightness_range', 'stretched', 'prepare_image', 'prepare_mask', 'restore', 'overlay',
+           'show_row', 'show_curves']
 
 # %% ../nbs/00_core.ipynb #f020b167
 import json, os
@@ -276,6 +276,16 @@ class Prep:
         scale = self.size/max(h, w)
         return max(1, round(h*scale)), max(1, round(w*scale))
 
+# %% ../nbs/00_core.ipynb #0016e6a3
+def brightness_range(
+    image:np.ndarray, # uint8, any shape
+    low:float=1,      # Percentile, 0 to 100
+    high:float=99.8,  # Percentile, 0 to 100
+) -> tuple[int,int]:  # Two values, 0 to 255
+    "The values at two percentiles of an image, all channels together"
+    share = np.cumsum(np.bincount(image.ravel(), minlength=256))/image.size*100
+    return int(np.searchsorted(share, low)), int(np.searchsorted(share, high))
+
 # %% ../nbs/00_core.ipynb #d2bb9bc2
 def stretched(
     image:np.ndarray, # uint8 (h, w, 3)
@@ -283,8 +293,7 @@ def stretched(
     high:float=99.8,  # Percentile that becomes 255
 ) -> np.ndarray:      # uint8 (h, w, 3)
     "The image with its own brightness range spread over 0 to 255, all channels alike"
-    share = np.cumsum(np.bincount(image.ravel(), minlength=256))/image.size*100
-    a, b = np.searchsorted(share, low), np.searchsorted(share, high)
+    a, b = brightness_range(image, low, high)
     table = np.clip((np.arange(256)-a)*255/max(b-a, 1), 0, 255)
     return cv2.LUT(image, table.round().astype(np.uint8))
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'SPLITS', 'Sample', 'scan', 'read_pair', 'fingerprint', 'Facts', 'measure', 'survey', 'find_task',
            'task_of_values', 'with_groups', 'split_groups', 'write_splits', 'read_splits', 'leaks', 'find_samples',
-           'prepare', 'Augment', 'warp_pair', 'change_light', 'Source', 'Batches', 'draw', 'epoch_batches']
+           'prepare', 'print_faults', 'Augment', 'warp_pair', 'change_light', 'Source', 'Batches', 'draw',
+           'epoch_batches']
 
 # %% ../nbs/02_data.ipynb #f020b167
 import csv, hashlib, json, os, re
@@ -18,9 +19,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from tqdm.auto import tqdm
-from .core import IMAGE_SUFFIXES, Prep, Task, explain_values, prepare_image, prepare_mask
-from .core import read_image, read_mask, read_task, task_dict, task_from, value_counts
-from .core import write_atomic, write_json
+from .core import IMAGE_SUFFIXES, Prep, Task, brightness_range, explain_values
+from .core import prepare_image, prepare_mask, read_image, read_mask, read_task
+from .core import task_dict, task_from, value_counts, write_atomic, write_json
 from .shapes import rasterize, read_quad
 
 # %% ../nbs/02_data.ipynb #c272b88c
@@ -128,10 +129,9 @@ def measure(
     if task.ignore is not None: solid[mask==task.ignore] = 0
     outline = np.count_nonzero(solid[1:]!=solid[:-1])+np.count_nonzero(solid[:,1:]!=solid[:,:-1])
     area = np.count_nonzero(solid)
-    share = np.cumsum(np.bincount(image.ravel(), minlength=256))/image.size*100
+    dark, bright = brightness_range(image)
     diameter = 4*area/(max(outline, 1)*np.pi/4)/max(mask.shape) if area else np.nan
-    contrast = int(np.searchsorted(share, 99.8)-np.searchsorted(share, 1))
-    return Facts(*mask.shape, value_counts(mask), diameter, contrast)
+    return Facts(*mask.shape, value_counts(mask), diameter, bright-dark)
 
 # %% ../nbs/02_data.ipynb #c5a61241
 def survey(
@@ -350,6 +350,14 @@ def _refuse_unmarked(folder, good, task):
         raise ValueError(f'{folder}: no mask marks anything; the masks hold only {sorted(seen)}. '
                          + explain_values(seen))
 
+# %% ../nbs/02_data.ipynb #8ef10d8a
+def print_faults(
+    faults:list[str], # As `survey` gives them
+):
+    "Print what is left out, ten lines and the number of the rest"
+    for line in faults[:10]: print('left out:', line)
+    if len(faults)>10: print(f'left out: {len(faults)-10} more')
+
 def _say(folder, task, samples, unlabelled, faults):
     "Print what was found and what was decided"
     counts = Counter(s.split for s in samples)
@@ -358,8 +366,7 @@ def _say(folder, task, samples, unlabelled, faults):
     split = ', '.join(f'{counts[k]} {k}' for k in ('train', 'valid', 'test'))
     if len(groups)<len(samples): print(f'split: {split}; {len(groups)} groups, such as {min(groups)}')
     else: print(f'split: {split}; every photo its own group')
-    for line in faults[:10]: print('left out:', line)
-    if len(faults)>10: print(f'left out: {len(faults)-10} more')
+    print_faults(faults)
     if unlabelled: print(f'left out: {unlabelled} photos without a mask or quad')
     print(f'written: {folder/"splits.csv"} and {folder/"task.json"}')
 

@@ -128,8 +128,8 @@ def surface(
     turned = cv2.warpAffine(_bytes(flat), m, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return turned.astype(np.float32)
 
-# %% ../nbs/02a_documents.ipynb #6a53c1f0
-FORMATS = dict(page=(297, 210), card=(53.98, 85.6), pass_=(88, 125))
+# %% ../nbs/02a_documents.ipynb #22569914
+FORMATS = {'page': (297, 210), 'card': (53.98, 85.6), 'pass': (88, 125)}   # Height and width in millimetres
 
 def _guilloche(rng, image, color):
     "Fine waves over the ground, as on security paper"
@@ -181,7 +181,7 @@ def _portrait(rng, image, box):
 def _design(seed, number):
     "(kind, empty document, layout numbers) of a design"
     rng = np.random.default_rng((seed, 1_000_000+number))
-    kind = ('page', 'card', 'page', 'pass_')[number%4]
+    kind = ('page', 'card', 'page', 'pass')[number%4]
     a, b = FORMATS[kind]
     scale = 640/max(a, b)
     h, w = (int(a*scale), int(b*scale)) if kind=='page' or rng.random()<.9 else (int(b*scale), int(a*scale))
@@ -230,7 +230,7 @@ def _fill_card(rng, image, u, kind):
     cv2.putText(image, 'REPUBLIC '+chr(65+rng.integers(26)), (int(w*.2), int(h*.1)), 0, h/500+.3, ink, 1, 16)
     emblem = _color(np.random.default_rng(int(u[6]*1e6)), 20, 230, .2).tolist()
     cv2.circle(image, (int(w*(.85 if left else .15)), int(h*.2)), int(h*.08), emblem, -1, 16)
-    if kind=='pass_' or u[7]<.4:
+    if kind=='pass' or u[7]<.4:
         for i in (0, 1):
             text = ''.join(chr(c) for c in rng.integers(65, 91, 36))
             cv2.putText(image, text, (int(w*.03), int(h*(.88+.07*i))), 0, w/1150, (30., 30., 30.), 1, 16)
@@ -393,7 +393,7 @@ def make_photo(
         if rng.random()<.15*trouble: _hand(rng, photo, quad)
     shadows = rng.choice([0, 1, 1, 2]) if rng.random()<trouble else 0
     for _ in range(shadows): photo *= _shade(rng, h, w, rng.uniform(.5, .95))
-    name = f'{kind.strip("_")}{number:03}' if quad is not None else f'none{number%5}'
+    name = f'{kind}{number:03}' if quad is not None else f'none{number%5}'
     return Photo(_camera(rng, photo), quad, name)
 
 # %% ../nbs/02a_documents.ipynb #0a85757c

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from .core import Prep, Task, show_curves, write_atomic, write_json
 from .data import Augment, Batches, Facts, Sample, Source, epoch_batches, find_samples, find_task
-from .data import fingerprint, leaks, prepare, read_pair, survey
+from .data import fingerprint, leaks, prepare, print_faults, read_pair, survey
 from .losses import dice_ce
 from .metrics import counts_metric, iou, main_score, pixel_counts
 from .model import classic_unet, probabilities, save_model, to_mask, unet
@@ -264,8 +264,7 @@ def _training_pairs(data):
     if not (folder/'splits.csv').is_file(): samples = prepare(folder)
     task = find_task(folder, samples)
     good, faults = survey([s for s in samples if s.split in ('train', 'valid')], task)
-    for line in faults[:10]: print('left out:', line)
-    if len(faults)>10: print(f'left out: {len(faults)-10} more')
+    print_faults(faults)
     counts = Counter(s.split for s,_ in good)
     if not counts['train'] or not counts['valid']:
         raise ValueError(f"{folder}: {counts['train']} training and {counts['valid']} validation photos; "
@@ -277,7 +276,7 @@ def _training_pairs(data):
     if shared := leaks(samples):
         print(f'note: {len(shared)} groups are on more than one side of the split, such as {shared[0]}: '
               'scores may flatter')
-    return good, task, len(faults)
+    return good, task
 
 # %% ../nbs/04_train.ipynb #407af55e
 def train(
@@ -299,7 +298,7 @@ def train(
     config = TrainConfig(epochs, minutes, batch_size, learning_rate, net, width, seed)
     if Path(model_out).suffix not in ('.keras', '.h5'):
         raise ValueError(f'--model-out {model_out}: a model file ends in .keras or .h5.')
-    good, task, _ = _training_pairs(data)
+    good, task = _training_pairs(data)
     prep, reasons = choose_prep([f for s,f in good if s.split=='train'], size, mode)
     pairs = {k: [(s, f) for s,f in good if s.split==k] for k in ('train', 'valid')}
     print(f"{len(pairs['train'])} training and {len(pairs['valid'])} validation photos, "
