@@ -290,4 +290,5 @@ d = { 'settings': { 'branch': 'main',
                                 'unet_seg.train.plot_history': ('train.html#plot_history', 'unet_seg/train.py'),
                                 'unet_seg.train.read_history': ('train.html#read_history', 'unet_seg/train.py'),
                                 'unet_seg.train.train': ('train.html#train', 'unet_seg/train.py'),
-                                'unet_seg.train.validate': ('train.html#validate', 'unet_seg/train.py')}}}
+                                'unet_seg.train.validate': ('train.html#validate', 'unet_seg/train.py'),
+                                'unet_seg.train.worth_compiling': ('train.html#worth_compiling', 'unet_seg/train.py')}}}

@@ -105,7 +105,7 @@ def task_from(
         raise ValueError(f"{where}: version {d['version']} is newer than this program's {TASK_VERSION}: "
                          'update unet_seg.')
     colors, values = (tuple(d.get(k) or ()) for k in ('colors', 'values'))
-    return Task(tuple(d['classes']), colors, d.get('ignore', 255), values)
+    return Task(tuple(d['classes']), colors, d.get('ignore', d.get('ignore_index', 255)), values)
 
 # %% ../nbs/00_core.ipynb #01b672b4
 def read_task(

@@ -9,7 +9,7 @@ __all__ = ['COLUMNS', 'SPLITS', 'Sample', 'scan', 'read_pair', 'fingerprint', 'F
            'epoch_batches']
 
 # %% ../nbs/02_data.ipynb #f020b167
-import csv, hashlib, json, os, re
+import csv, hashlib, os, re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from .core import IMAGE_SUFFIXES, Prep, Task, brightness_range, explain_values
 from .core import prepare_image, prepare_mask, read_image, read_mask, read_task
-from .core import task_dict, task_from, value_counts, write_atomic, write_json
+from .core import task_dict, value_counts, write_atomic, write_json
 from .shapes import rasterize, read_quad
 
 # %% ../nbs/02_data.ipynb #c272b88c
@@ -155,10 +155,8 @@ def find_task(
 ) -> Task:
     "The task from `task.json` or `classes.json`, or read off the masks' values"
     folder = Path(folder)
-    if (folder/'task.json').is_file(): return read_task(folder/'task.json')
-    if (folder/'classes.json').is_file():
-        d = json.loads((folder/'classes.json').read_text(encoding='utf-8'))
-        return task_from(dict(d, ignore=d.get('ignore_index', 255)), f'{folder}/classes.json')
+    for name in ('task.json', 'classes.json'):
+        if (folder/name).is_file(): return read_task(folder/name)
     if not any(s.mask for s in samples): return Task(('background', 'document'))
     return task_of_values(_all_values(samples), folder)
 
