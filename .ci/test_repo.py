@@ -107,7 +107,7 @@ ROOMS = {
     'core': ('matplotlib PIL', ''),
     'shapes': ('.core', ''),
     'labels': ('.core .shapes', ''),
-    'formats': ('.core .shapes .labels', 'pycocotools'),
+    'formats': ('.core .shapes .labels PIL', 'yaml'),
     'labeling': ('.core .shapes .labels .formats ipycanvas ipywidgets ipyevents', ''),
     'data': ('.core .shapes .formats', 'keras tensorflow'),
     'documents': ('.core .shapes .data', ''),
