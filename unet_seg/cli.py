@@ -14,7 +14,7 @@ from . import __version__
 # %% ../nbs/07_cli.ipynb #5720c6ce
 VERBS = dict(
     demo=('cli', 'the whole way on photos made on the spot; needs no data'),
-    convert=('formats', 'labels from one format to another: labelme, COCO, YOLO, VIA, MIDV, masks'),
+    convert=('convert', 'labels from one format to another: labelme, COCO, YOLO, VIA, MIDV, masks'),
     prepare=('data', 'check a folder of photos and masks, and freeze its split'),
     train=('train', 'train a U-Net on it, keeping the best model'),
     predict=('infer', 'segment photos and cut documents out straight'),

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'TASK_VERSION', 'IMAGE_SUFFIXES', 'atomic', 'write_atomic', 'write_json', 'Task', 'task_dict', 'task_from',
-           'read_task', 'read_image', 'write_image', 'color_table', 'write_mask', 'value_counts', 'explain_values',
-           'read_mask', 'Prep', 'brightness_range', 'stretched', 'prepare_image', 'prepare_mask', 'restore', 'overlay',
-           'show_row', 'show_curves']
+           'read_task', 'read_image', 'photo_size', 'write_image', 'color_table', 'write_mask', 'value_counts',
+           'explain_values', 'read_mask', 'Prep', 'brightness_range', 'stretched', 'prepare_image', 'prepare_mask',
+           'restore', 'overlay', 'show_row', 'show_curves']
 
 # %% ../nbs/00_core.ipynb #f020b167
-import json, os
+import json, os, threading
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -120,10 +120,21 @@ def read_task(
 # %% ../nbs/00_core.ipynb #47685096
 IMAGE_SUFFIXES = frozenset('.jpg .jpeg .jpe .jfif .png .tif .tiff .webp .bmp .gif'.split())
 
+_pillow = threading.Lock()
+
+@contextmanager
+def _any_size():
+    "Pillow without its limit of pixels; OpenCV has one of 2**30"
+    with _pillow:
+        most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try: yield
+        finally: Image.MAX_IMAGE_PIXELS = most
+
 def _has_alpha(data):
     "Whether an encoded image carries transparency"
     if data[:2]==b'\xff\xd8': return False
-    try: im = Image.open(BytesIO(data))
+    try:
+        with _any_size(): im = Image.open(BytesIO(data))
     except (OSError, ValueError, SyntaxError): return False   # the decoder judges it
     return im.mode in ('RGBA', 'LA', 'PA') or 'transparency' in im.info
 
@@ -150,6 +161,19 @@ def read_image(
         raise ValueError(f'{path}: not a readable image; '
                          'the file is damaged, cut short or of a kind not known here.')
     return image
+
+# %% ../nbs/00_core.ipynb #860fa01c
+def photo_size(
+    path:str|Path,     # Of a kind that `read_image` knows
+) -> tuple[int,int]:   # Width and height in pixels, upright
+    "The size of a picture, without decoding it"
+    if not Path(path).exists(): raise FileNotFoundError(f'{path}: no such file.')
+    try:
+        with _any_size(), Image.open(path) as im:
+            w, h = (im.tag_v2[256], im.tag_v2[257]) if im.format=='TIFF' else im.size   # Pillow turns TIFFs
+            return (h, w) if im.getexif().get(0x112) in (5, 6, 7, 8) else (w, h)
+    except (OSError, ValueError, SyntaxError):
+        return read_image(path).shape[1::-1]
 
 # %% ../nbs/00_core.ipynb #73617fe0
 def write_image(
