@@ -407,11 +407,13 @@ def lab(request, server, windows, spare, tmp_path):
         for i, (w, h, rgb, turned) in enumerate(photos): flat_photo(place/f'photos/images/{i}.jpg', w, h, rgb, turned)
         notebook = place/f'{name}.ipynb'
         if not notebook.exists():
-            sources = [f"from unet_seg.labeling import Labeler\nlab = Labeler({str(place/'photos')!r})\nlab", after, 'print(2)']
+            first = f"from unet_seg.labeling import Labeler\nlab = Labeler({str(place/'photos')!r})\nlab"
+            sources = [first, after, 'print(2)']
             cells = [dict(cell_type='code', id=f'c{i}', metadata={}, outputs=[], execution_count=None, source=t)
                      for i, t in enumerate(sources)]
             spec = dict(name=kernel, display_name=kernel, language='python')
-            notebook.write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=spec), cells=cells)))
+            meta = dict(kernelspec=spec)
+            notebook.write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=meta, cells=cells)))
             new = dict(path=f'{place.name}/{name}.ipynb', name='', type='notebook')
             if kernel=='ours' and spare: server.ask(f'api/sessions/{spare.pop()}', 'PATCH', **new)
             else: server.ask('api/sessions', 'POST', **new, kernel=dict(name=kernel))
@@ -447,7 +449,8 @@ TRIANGLE = (.3, .3), (.7, .3), (.5, .7)
 
 def stress(folder):
     "Two threads at one labeler, as kernels 7.0 to 7.3 have it"
-    from unet_seg.labeling import Key, Labeler, Pointer, Wheel
+    from unet_seg.labeling import Labeler
+    from unet_seg.tools import Key, Pointer, Wheel
     lab = Labeler(folder)
     x0, y0, n = 100, 100, 60
     def together(*jobs):
