@@ -719,21 +719,14 @@ def test_touch(lab, browser, server):
 
 # Measured
 
-def crowded():
-    "How much longer work takes here because other programs run: 1 on a quiet machine"
-    wall, cpu, n = time.perf_counter(), time.process_time(), 0
-    while time.process_time()-cpu<.2: n += 1
-    return max(1, (time.perf_counter()-wall)/.2)
-
 def quick(measure, limit, what):
-    "The median of `measure()` in one of two tries, against a limit in milliseconds for a quiet machine"
+    "Print the median of `measure()` in milliseconds; three times `limit` is too much even on a busy machine"
     for _ in range(2):
-        times, slow = sorted(measure()), crowded()
+        times = sorted(measure())
         median = statistics.median(times)
-        print(f'{what}: median {median:.0f} ms, 95 % {times[int(len(times)*.95)]:.0f} ms, '
-              f'longest {times[-1]:.0f} ms, {slow:.2f} times as slow as alone')
-        if median<limit*slow: return
-    pytest.fail(f'{what}: {median:.0f} ms, {limit*slow:.0f} allowed', pytrace=False)
+        print(f'{what}: median {median:.0f} ms, 95 % {times[int(len(times)*.95)]:.0f} ms; {limit} wanted')
+        if median<limit: return
+    assert median<3*limit, f'{what}: {median:.0f} ms'
 
 def test_click_is_quick(lab):
     p = lab().begin()

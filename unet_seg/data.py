@@ -51,9 +51,10 @@ def _first(*paths):
     return next((p for p in paths if p.is_file()), None)
 
 def _samples_of(base, prefix, group):
-    "The samples of one `images` folder"
-    root = base/'images'
-    for path in sorted(p for p in root.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0]!='.'):
+    "The samples of one `images` folder, or of the photos in a folder without one"
+    inside = (base/'images').is_dir()
+    root = base/'images' if inside else base
+    for path in sorted(p for p in (root.rglob if inside else root.glob)('*') if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0]!='.'):
         rel = path.relative_to(root)
         mask = _first(base/'masks'/rel.with_suffix('.png'), base/'masks'/rel.parent/f'{rel.name}.png')
         quad = _first(base/'ground_truth'/rel.with_suffix('.json'))
@@ -67,7 +68,7 @@ def scan(
     "The photos of a folder with their masks or quads, found by their names"
     folder = Path(folder)
     if not folder.is_dir(): raise FileNotFoundError(f'{folder}: no such folder.')
-    bases = [*_bases(folder)]
+    bases = [*_bases(folder)] or [folder]
     samples = []
     for base in bases:
         rel = '' if base==folder else base.relative_to(folder).as_posix()+'/'
