@@ -293,6 +293,7 @@ class Page:
         "Leave the kernel and the window as they were before"
         code = """from ipycanvas.canvas import _CANVAS_MANAGER
 from ipywidgets.widgets.widget import _instances
+lab.close()
 for w in [*_instances.values()]:
     if w is not _CANVAS_MANAGER: w.close()   # that one serves every canvas of the kernel
 get_ipython().reset()"""

@@ -103,7 +103,16 @@ class Copy:
         layer.image_smoothing_enabled = bool(w<2*self.canvas.width)
         layer.draw_image(self.canvas, *finite([(x, y), (w, h)]).ravel().tolist())
 
-# %% ../nbs/00k_board.ipynb #25d83433
+# %% ../nbs/00k_board.ipynb #e9fa2758
+@patch
+def close(self:Board):
+    "Draw no more and give the canvases back"
+    with self.lock:
+        for timer in (self.timer, self.quiet):
+            if timer: timer.cancel()
+        copies = [w for c in (self.whole, self.part) for w in (c.image, c.canvas)]
+        for w in (*copies, *self.canvas._canvases, self.canvas): w.close()
+
 @patch
 def clear(self:Board):
     "Show nothing"

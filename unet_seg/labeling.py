@@ -498,7 +498,16 @@ def go(self:Labeler, i:int, step:int=1):
     if trouble: self.say('; '.join(trouble), bad=True)
     if self.label is None: self.board.clear()
 
-# %% ../nbs/01_labeling.ipynb #d6332c70
+# %% ../nbs/01_labeling.ipynb #6184c18f
+@patch
+def close(self:Labeler):
+    "Save, let go of the photo and take the widget away"
+    with self.lock:
+        if self.label: self.close_label()
+        self.close_kept()
+        self.board.close()
+        self.panel.close()
+
 @patch
 def close_label(self:Labeler):
     "Save the photo's labels and let go of them"

@@ -117,6 +117,14 @@ def show_class(self:Panel, label:str):
 def show(self:Panel, name:str, yes:bool): self.buttons[name].layout.display = None if yes else 'none'
 
 @patch
+def close(self:Panel):
+    "Take the widgets away"
+    def below(w): return [w, *(v for c in getattr(w, 'children', ()) for v in below(c))]
+    for w in (*self.events, *below(self.box)):
+        for v in (w, getattr(w, 'layout', None), getattr(w, 'style', None)):
+            if v is not None: v.close()
+
+@patch
 def toggle_help(self:Panel): self.help.layout.display = None if self.help.layout.display=='none' else 'none'
 
 # %% ../nbs/00m_panel.ipynb #bc6f8633
