@@ -54,7 +54,8 @@ def _samples_of(base, prefix, group):
     "The samples of one `images` folder, or of the photos in a folder without one"
     inside = (base/'images').is_dir()
     root = base/'images' if inside else base
-    for path in sorted(p for p in (root.rglob if inside else root.glob)('*') if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0]!='.'):
+    files = root.rglob('*') if inside else root.glob('*')
+    for path in sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0]!='.'):
         rel = path.relative_to(root)
         mask = _first(base/'masks'/rel.with_suffix('.png'), base/'masks'/rel.parent/f'{rel.name}.png')
         quad = _first(base/'ground_truth'/rel.with_suffix('.json'))

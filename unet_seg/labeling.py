@@ -55,7 +55,8 @@ class Labeler:
         self.task = agreed_task(folder, task)
         self.store, self.label, self.index = LabelStore(self.folder, task=self.task), None, None
         self.photos = [self.store.images/name for name in self.store.names]
-        if not self.photos: raise ValueError(f'{self.store.images}: no photos found; put JPEG, PNG or TIFF files there.')
+        if not self.photos:
+            raise ValueError(f'{self.store.images}: no photos found; put JPEG, PNG or TIFF files there.')
         if order: self.photos.sort(key=order)
         self.states = [self.state_of(p) for p in self.photos]
         self.tool, self.over, self.selected, self.hidden, self.as_mask = Polygon(), None, '', False, False

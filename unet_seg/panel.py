@@ -116,6 +116,7 @@ def show_class(self:Panel, label:str):
 @patch
 def show(self:Panel, name:str, yes:bool): self.buttons[name].layout.display = None if yes else 'none'
 
+# %% ../nbs/00m_panel.ipynb #2bda5899
 @patch
 def close(self:Panel):
     "Take the widgets away"
