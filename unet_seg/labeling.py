@@ -68,7 +68,6 @@ class Labeler:
         self.panel = Panel(self, self.board.canvas, self.task, len(self.photos), self.size)
         self.board.opened = self.panel.one_thread
         self.panel.show('ask', predict is not None)
-        self.panel.show_class(self.current)
         self.go(next((i for i,s in enumerate(self.states) if s=='todo'), 0))
 
     def __repr__(self): return f'Labeler({self.folder.name!r}, {self.counts()})'

@@ -48,6 +48,7 @@ class Panel:
         self.build_fields()
         self.box = widgets.VBox([self.bar, self.above, canvas, self.status, self.below],
                                 layout=dict(width='max-content'))
+        self.show_class(task.classes[1])
         self.listen()
 
 # %% ../nbs/00m_panel.ipynb #a5b32b33
