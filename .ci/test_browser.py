@@ -35,6 +35,7 @@ HELPERS = '''
     },
     like(x, y, rgb) { return u.canvas() && u.unlike(x, y, 1, rgb)==0 },
     frame: () => new Promise(requestAnimationFrame),
+    pause: ms => new Promise(done => setTimeout(done, ms)),
     async listening() {   // ipyevents listens some time after the canvas is there; 3 s at most
       for (const start=performance.now(); performance.now()-start<3000; await u.frame()) {
         const e = new MouseEvent('contextmenu', {cancelable: true})
@@ -234,7 +235,10 @@ class Page:
     @property
     def file(self): return self.folder/f'photos/labels/{self.photo}.json'
 
-    def js(self, code, arg=None): return self.page.evaluate(code, arg)
+    def js(self, code, arg=None):
+        "What a function of the page gives, within a minute"
+        late = "new Promise((_, no) => setTimeout(() => no(Error('no answer in 60 s')), 60000))"
+        return self.page.evaluate(f'arg => Promise.race([Promise.resolve(({code})(arg)), {late}])', arg)
 
     def open(self):
         "Open the notebook and wait until its kernel listens"
@@ -245,7 +249,12 @@ class Page:
         self.page.wait_for_function('window.jupyterapp && jupyterapp.shell && ours.panel()')
         self.js('''async () => {
             const p = ours.panel()
-            await p.context.ready; await p.revealed; await p.sessionContext.ready; await ours.kernel().info
+            await p.context.ready; await p.revealed; await p.sessionContext.ready
+            for (let i=0; i<3; i++) {   // a kernel that starts on a busy machine may miss the first question
+                const told = await Promise.race([ours.kernel().info, ours.pause(10000)])
+                if (told) break
+                await ours.kernel().reconnect()
+            }
             jupyterapp.shell.activateById(p.id)
             jupyterapp.shell.collapseLeft()
         }''')
