@@ -36,7 +36,7 @@ class Board:
     "The canvas with its layers; `paint[layer]` is called with a `Pen` to draw it"
     def __init__(self, size:tuple[int,int], lock=None):
         self.size, self.lock = size, lock or threading.RLock()
-        self.paint, self.dirty, self.timer = {}, set(), None
+        self.paint, self.pens, self.dirty, self.timer = {}, {}, set(), None
         self.canvas = MultiCanvas(3, width=size[0], height=size[1])
         self.canvas.layout = widgets.Layout(width=f'{size[0]}px', height=f'{size[1]}px', flex='0 0 auto')
         self.view, self.failed, self.drawn, self.quiet = View(), None, 0., None
@@ -51,6 +51,7 @@ class Board:
         with self.lock:
             if self.opened: self.opened()
             self.whole.fresh = self.part.fresh = True
+            self.pens = {}
             self.ask(PHOTO, SHAPES, TOP)
 
     def ask(self, *layers, now=False):
@@ -62,7 +63,14 @@ class Board:
         try: self.timer = asyncio.get_running_loop().call_later(wait, self.flush)
         except RuntimeError: self.flush()   # no event loop, as in a test
 
-# %% ../nbs/00k_board.ipynb #4540e40f
+# %% ../nbs/00k_board.ipynb #db68ccad
+@patch
+def pen(self:Board, layer):
+    "A pen that remembers what the pages know of its layer's style"
+    if layer not in self.pens: self.pens[layer] = Pen(self.canvas[layer], self.view, self.size)
+    self.pens[layer].view = self.view
+    return self.pens[layer]
+
 @patch
 def flush(self:Board):
     "Draw the layers that were asked for, as one message"
@@ -75,8 +83,9 @@ def flush(self:Board):
                 for layer in sorted(dirty):
                     self.canvas[layer].clear()
                     if layer==PHOTO: self.draw_photo()
-                    elif layer in self.paint: self.paint[layer](Pen(self.canvas[layer], self.view, self.size))
+                    elif layer in self.paint: self.paint[layer](self.pen(layer))
         except Exception as e:
+            self.pens = {}
             if self.failed: self.failed(e)
         self.drawn = time.monotonic()
 

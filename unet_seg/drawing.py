@@ -104,10 +104,14 @@ def line(self:Pen, points, closed=True):
     if len(p)>1: (self.canvas.stroke_polygon if closed else self.canvas.stroke_lines)(p)
 
 @patch
-def dots(self:Pen, points, radius=4.):
-    p = finite(self.view.to_canvas(points))
-    self.send(self.fills)
-    if len(p): self.canvas.fill_circles(p[:,0], p[:,1], np.full(len(p), float(radius)))
+def dots(self:Pen, points, radii, colors, alpha=1.):
+    "Discs of canvas radii as one command; `colors` is uint8 (n, 3), one row for each point"
+    p = np.asarray(self.view.to_canvas(points), float).reshape(-1, 2)
+    keep = np.isfinite(p).all(1)
+    if not keep.any(): return
+    p, radii, colors = finite(p[keep]), np.asarray(radii, float)[keep], np.asarray(colors, np.uint8)[keep]
+    self.send(dict(global_alpha=1.))
+    self.canvas.fill_styled_circles(p[:,0], p[:,1], radii, colors, np.full(len(p), float(alpha)))
 
 # %% ../nbs/00j_drawing.ipynb #d48e6583
 @patch
@@ -144,7 +148,9 @@ def label_color(task:Task, label:str) -> str: # '#rrggbb'
     "The class's colour; white for a name outside the task"
     return task.colors[task.classes.index(label)] if label in task.classes else '#ffffff'
 
-def _rgb(task, shape): return np.frombuffer(bytes.fromhex(label_color(task, shape.label)[1:]), np.uint8)
+def _bytes(color): return np.frombuffer(bytes.fromhex(color[1:]), np.uint8)
+
+def _rgb(task, shape): return _bytes(label_color(task, shape.label))
 
 @lru_cache(maxsize=128)
 def painted(
@@ -213,13 +219,11 @@ def _stroke(pen, m, color):
     width = m.width*pen.view.scale
     pen.style(color, .5, width)
     if len(m.points)>1: pen.line(m.points, closed=False)
-    else: pen.dots(m.points, width/2)
+    else: pen.dots(m.points, [width/2], [_bytes(color)], .5)
 
 def _handles(pen, m, color):
-    "A dot at each point, the hot one larger; they keep their size at any zoom"
+    "A dot at each point, the hot one larger and above; they keep their size at any zoom"
     hot, rest = ([p for i,p in enumerate(m.points) if (i==m.hot)==yes] for yes in (True, False))
     dots = (rest, '#000000', 5.5), (rest, '#ffffff', 4.), (hot, '#000000', 8.), (hot, color, 6.5)
-    for points,fill,radius in dots:
-        if not points: continue
-        pen.style(fill)
-        pen.dots(points, radius)
+    each = [(p, radius, _bytes(fill)) for points,fill,radius in dots for p in points]
+    if each: pen.dots(*zip(*each))
