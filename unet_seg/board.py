@@ -30,8 +30,10 @@ def batch(canvas):
         m.flush()
     finally: m._commands_cache, m._buffers_cache, m._current_canvas, m._caching = [], [], None, False
 
-# %% ../nbs/00k_board.ipynb #30bc8608
+# %% ../nbs/00k_board.ipynb #87ca3ab4
 PHOTO, SHAPES, TOP = 0, 1, 2
+
+# %% ../nbs/00k_board.ipynb #5a3a5d9f
 class Board:
     "The canvas with its layers; `paint[layer]` is called with a `Pen` to draw it"
     def __init__(self, size:tuple[int,int], lock=None):
