@@ -119,6 +119,7 @@ ROOMS = {
     'keys': ('.editing', ''),
     'panel': ('.core .keys .tools ipywidgets ipyevents', ''),
     'labeling': ('.core .labels .store .tools .editing .paint .proposals .drawing .board .keys .panel', ''),
+    'alike': ('', ''),
     'data': ('.core .shapes .formats', 'keras tensorflow'),
     'documents': ('.core .shapes .data', ''),
     'model': ('.core keras', 'h5py tensorflow'),
