@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'SPLITS', 'Sample', 'scan', 'read_pair', 'fingerprint', 'Facts', 'measure', 'survey', 'find_task',
-           'task_of_values', 'with_groups', 'split_groups', 'write_splits', 'read_splits', 'leaks', 'find_samples',
-           'prepare', 'print_faults', 'Augment', 'warp_pair', 'change_light', 'Source', 'Batches', 'draw',
+           'task_of_values', 'with_groups', 'write_splits', 'read_splits', 'leaks', 'find_samples', 'prepare',
+           'in_fold', 'print_faults', 'Augment', 'warp_pair', 'change_light', 'Source', 'Batches', 'draw',
            'epoch_batches']
 
 # %% ../nbs/02_data.ipynb #f020b167
-import csv, hashlib, os, re
+import csv, hashlib, os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,7 +22,9 @@ from tqdm.auto import tqdm
 from .core import IMAGE_SUFFIXES, Prep, Task, brightness_range, explain_values
 from .core import prepare_image, prepare_mask, read_image, read_mask, read_task
 from .core import task_dict, value_counts, write_atomic, write_json
+from .alike import alike, picture_hash
 from .shapes import rasterize, read_quad
+from .splits import fold_groups, join_groups, name_groups, split_groups
 
 # %% ../nbs/02_data.ipynb #c272b88c
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Sample:
     quad:Path|None=None # Or its four corners, a JSON
     split:str=''        # 'train', 'valid', 'test' or not yet known
     group:str=''        # Photos of one group never meet on two sides of a split
+    fold:int|None=None  # For cross-validation, from 0; None: in no fold
 
     @property
     def labelled(self) -> bool: return bool(self.mask or self.quad)
@@ -119,6 +122,7 @@ class Facts:
     counts:dict     # Pixels by mask value
     diameter:float  # Width of the foreground's objects as a share of the longer side; nan without foreground
     contrast:int    # Brightness steps between percentiles 1 and 99.8, 0 to 255
+    look:tuple=()   # What `picture_hash` keeps of the photo
 
 # %% ../nbs/02_data.ipynb #6d9bf436
 def measure(
@@ -133,7 +137,7 @@ def measure(
     area = np.count_nonzero(solid)
     dark, bright = brightness_range(image)
     diameter = 4*area/(max(outline, 1)*np.pi/4)/max(mask.shape) if area else np.nan
-    return Facts(*mask.shape, value_counts(mask), diameter, bright-dark)
+    return Facts(*mask.shape, value_counts(mask), diameter, bright-dark, picture_hash(image))
 
 # %% ../nbs/02_data.ipynb #c5a61241
 def survey(
@@ -188,52 +192,46 @@ def task_of_values(
     if ids[-1]==1: return Task()
     return Task(('background', *(f'class{i}' for i in range(1, ids[-1]+1))))
 
-# %% ../nbs/02_data.ipynb #314790d4
+# %% ../nbs/02_data.ipynb #4adf8952
+def _csv_rows(file, needed=()):
+    "The rows of a CSV file, each a dict"
+    try: text = file.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as e:
+        raise ValueError(f'{file}: not UTF-8 ({e.reason}); save it as CSV in UTF-8.') from None
+    rows = csv.DictReader(StringIO(text, newline=''))
+    if not {*needed} <= {*(rows.fieldnames or ())}:
+        raise ValueError(f'{file}: columns {rows.fieldnames}; needed are at least {" and ".join(needed)}.')
+    return [{k: v or '' for k,v in row.items() if k} for row in rows]
+
+# %% ../nbs/02_data.ipynb #366df6a8
 def with_groups(
-    samples:list[Sample], # As `scan` finds them
-    pattern:str='',       # Regular expression; its first group or its match is the group. 'none': each alone
+    samples:list[Sample],  # As `scan` finds them
+    pattern:str='',        # A CSV's column or a regular expression on names; 'none': each alone
+    folder:str|Path|None=None, # Where CSV files are looked for
 ) -> list[Sample]:
     "The samples with their groups filled in"
-    if pattern and pattern!='none': return [replace(s, group=_matched(pattern, s.name)) for s in samples]
-    if pattern=='none': return [replace(s, group=s.name) for s in samples]
-    def stem(s): return re.sub(r'[_\-]\d+$', '', s.name)
-    known = [s.group or stem(s) for s in samples]
-    return [replace(s, group=g if len({*known})>=3 else s.group or s.name) for s,g in zip(samples, known)]
+    column = _column(Path(folder), pattern) if folder and pattern.isidentifier() and pattern!='none' else {}
+    if column: return [replace(s, group=_row_of(s, column, pattern)) for s in samples]
+    groups = name_groups([s.name for s in samples], [s.group for s in samples], pattern)
+    return [replace(s, group=g) for s,g in zip(samples, groups)]
 
-def _matched(pattern, name):
-    "The part of `name` that the pattern takes"
-    try: m = re.search(pattern, name)
-    except re.error as e: raise ValueError(f'--group {pattern!r}: not a regular expression ({e}).') from None
-    if not m: raise ValueError(f'--group {pattern!r}: does not match the name {name!r}.')
-    return m[1] if m.re.groups else m[0]
+def _column(folder, column):
+    "A CSV column by the photo's name, and by its file's; empty where no file has it"
+    for file in sorted(folder.glob('*.csv')):
+        rows = _csv_rows(file)
+        if rows and column in rows[0] and {'name', 'image'} & {*rows[0]}:
+            return {r[k]: r[column] for r in rows for k in ('image', 'name') if r.get(k) and r[column]}
+    return {}
 
-# %% ../nbs/02_data.ipynb #b1627112
-def split_groups(
-    sizes:dict[str,int], # Photos in each group
-    valid:float=.15,     # Share of photos for validation
-    test:float=.15,      # Share of photos kept for the benchmark
-    seed:int=0,          # Another seed, another split
-    fixed:dict={},       # Splits that groups already have; never changed
-) -> dict[str,str]:      # The split of every group
-    "Groups dealt out in an order that depends only on the seed and their names"
-    if not (0<valid<1 and 0<=test<1 and valid+test<1):
-        raise ValueError(f'valid={valid} and test={test}: '
-                         'take shares between 0 and 1 that leave some photos for training.')
-    splits, total = dict(fixed), sum(sizes.values())
-    need = {'test': test*total, 'valid': valid*total}
-    for g,s in fixed.items(): need[s] = need.get(s, 0)-sizes.get(g, 0)
-    rest = sorted(sizes.keys()-fixed.keys(), key=lambda g: hashlib.sha256(f'{seed} {g}'.encode()).digest())
-    for g in rest:
-        splits[g] = next((s for s in ('test', 'valid') if need[s]>=max(sizes[g]/2, .5)), 'train')
-        need[splits[g]] = need.get(splits[g], 0)-sizes[g]
-    for wanted in 'valid', 'train':   # small sets: training and validation come before the benchmark
-        if wanted not in splits.values() and len(rest)>1:
-            spare = next(g for g in sorted(rest, key=sizes.get) if splits[g]!='train' or wanted=='valid')
-            splits[spare] = wanted
-    return splits
+def _row_of(s, column, name):
+    "What a column says of a sample"
+    keys = s.name, s.image.name, s.image.stem, '/'.join(s.image.parts[-2:])
+    found = next((column[k] for k in keys if k in column), None)
+    if found is None: raise ValueError(f'--group {name}: the column says nothing of {s.image}.')
+    return found
 
-# %% ../nbs/02_data.ipynb #a87b839d
-COLUMNS = 'name image mask quad split group'.split()
+# %% ../nbs/02_data.ipynb #87edbdd1
+COLUMNS = 'name image mask quad split group fold'.split()
 
 def write_splits(
     folder:str|Path,      # The data folder
@@ -245,7 +243,7 @@ def write_splits(
     rows.writerow(COLUMNS)
     for s in samples:
         files = [p.relative_to(folder).as_posix() if p else '' for p in (s.image, s.mask, s.quad)]
-        rows.writerow([s.name, *files, s.split, s.group])
+        rows.writerow([s.name, *files, s.split, s.group, '' if s.fold is None else s.fold])
     write_atomic(Path(folder)/'splits.csv', out.getvalue().encode())
 
 # %% ../nbs/02_data.ipynb #719f98c6
@@ -260,12 +258,14 @@ def _inside(folder, rel, where):
 
 def _row_sample(folder, row, where):
     "The sample of one row"
-    split = SPLITS.get((row['split'] or '').strip().lower())
+    split = SPLITS.get(row['split'].strip().lower())
     if split is None: raise ValueError(f"{where}: split {row['split']!r}; write train, valid or test.")
     image, mask, quad = (_inside(folder, row.get(k), where) for k in ('image', 'mask', 'quad'))
     if image is None: raise ValueError(f'{where}: no image named.')
-    name = row.get('name') or image.stem
-    return Sample(name, image, mask, quad, split, row.get('group') or name)
+    name, fold = row.get('name') or image.stem, row.get('fold') or None
+    if fold is not None and not fold.isdecimal():
+        raise ValueError(f"{where}: fold {fold!r}; write a number from 0, or nothing.")
+    return Sample(name, image, mask, quad, split, row.get('group') or name, fold and int(fold))
 
 # %% ../nbs/02_data.ipynb #d1bb3c7f
 def read_splits(
@@ -274,12 +274,7 @@ def read_splits(
     "The samples that `splits.csv` lists, in its order"
     folder = Path(folder)
     file = folder/'splits.csv'
-    try: text = file.read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as e:
-        raise ValueError(f'{file}: not UTF-8 ({e.reason}); save it as CSV in UTF-8.') from None
-    rows = csv.DictReader(StringIO(text, newline=''))
-    if not {'image', 'split'} <= {*(rows.fieldnames or ())}:
-        raise ValueError(f'{file}: columns {rows.fieldnames}; needed are at least image and split.')
+    rows = _csv_rows(file, needed=('image', 'split'))
     samples = [_row_sample(folder, row, f'{file}, line {i}') for i,row in enumerate(rows, 2)]
     twice = [n for n,k in Counter(s.name for s in samples).items() if k>1]
     if twice:
@@ -313,6 +308,8 @@ def prepare(
     classes:str='',    # Class names separated by commas, background first; read off the masks if empty
     map:str='',        # Mask values to class ids, such as 255=1 or 128=1,255=2
     seed:int=0,        # Another seed, another split
+    folds:int=0,       # Deal training and validation photos to this many folds, for cross-validation
+    force:bool=False,  # Write a split that leaks
 ) -> list[Sample]:     # The usable samples with their splits
     "Check a folder of photos and masks, and freeze its split"
     folder = Path(data)
@@ -324,14 +321,65 @@ def prepare(
         raise ValueError(f'{folder}: none of {len(found)} photos can be used. First: {first}')
     _refuse_unmarked(folder, good, task)
     old = {s.name: s for s in read_splits(folder)} if (folder/'splits.csv').is_file() else {}
-    samples = [old.get(s.name, s) for s in with_groups([s for s,_ in good], group)]
-    sizes = Counter(s.group for s in samples)
-    splits = split_groups(sizes, valid, test, seed, {s.group: s.split for s in samples if s.split})
-    samples = [replace(s, split=splits[s.group]) for s in samples]
+    samples, near, line = _grouped(folder, good, old, group)
+    samples = _dealt(samples, good, valid, test, seed, folds)
+    if not force: _refuse_leaks(folder, samples, near)
     write_json(folder/'task.json', task_dict(task))
     write_splits(folder, samples)
     _say(folder, task, samples, len(found)-sum(s.labelled for s in found), faults)
+    if line: print(line)
     return samples
+
+# %% ../nbs/02_data.ipynb #3028e9ab
+def _grouped(folder, good, old, group):
+    "Old samples as they were, new ones with a group; sets that look alike; a line about them"
+    fresh = {s.name: s for s in with_groups([s for s,_ in good if s.name not in old], group, folder)}
+    samples = [old.get(s.name) or fresh[s.name] for s,_ in good]
+    near = [] if group else alike(*zip(*(f.look for _,f in good)))
+    if not near: return samples, near, ''
+    groups, kept = [s.group for s in samples], {s.group for s in samples if s.name in old}
+    joined, n = join_groups(groups, near, kept), sum(map(len, near))
+    most, before = (max(Counter(g).values()) for g in (joined, groups))
+    if len({*joined})<3<=len({*groups}) or len(good)/2<most>before:
+        return samples, [], (f'note: {n} photos look alike, too many to keep together; scores may flatter. '
+                             'Name their groups with --group')
+    return ([replace(s, group=g) for s,g in zip(samples, joined)], near,
+            f'look alike and stay together: {n} photos in {len(near)} sets')
+
+# %% ../nbs/02_data.ipynb #b77c481a
+def _dealt(samples, good, valid, test, seed, folds):
+    "Samples with their splits and folds; those that have one keep it"
+    sizes, shows = Counter(s.group for s in samples), {}
+    for s,(_,facts) in zip(samples, good): shows.setdefault(s.group, set()).update(facts.counts)
+    splits = split_groups(sizes, valid, test, seed, {s.group: s.split for s in samples if s.split}, shows)
+    samples = [s if s.split else replace(s, split=splits[s.group]) for s in samples]
+    if not folds: return samples
+    inner = Counter(s.group for s in samples if s.split!='test')
+    kept = {s.group: s.fold for s in samples if s.fold is not None}
+    dealt = fold_groups(inner, folds, seed, kept, shows)
+    return [s if s.split=='test' else replace(s, fold=dealt[s.group]) for s in samples]
+
+def _refuse_leaks(folder, samples, near):
+    "Stop where a group, or photos that look alike, are on two sides"
+    sets = [[samples[i] for i in found] for found in near]
+    apart = [[a.name, b.name] for a,*rest in sets for b in rest if b.split!=a.split]
+    what = ''
+    if apart: what = f'photos that look alike are on two sides, such as {" and ".join(apart[0])}'
+    if shared := leaks(samples): what = f'{len(shared)} groups are on two sides, such as {shared[0]}'
+    if what:
+        raise ValueError(f'{folder/"splits.csv"}: {what}; delete the file to deal anew, mend its rows, '
+                         'or take it as it is with --force.')
+
+# %% ../nbs/02_data.ipynb #93195aa9
+def in_fold(
+    samples:list[Sample], # With folds
+    fold:int,             # Which one validates
+) -> list[Sample]:        # Those of the test keep their split
+    "The samples as one fold of cross-validation splits them"
+    known = sorted({s.fold for s in samples}-{None})
+    if fold not in known:
+        raise ValueError(f'fold={fold}: the folds are {known}; `prepare` makes them with --folds.')
+    return [s if s.fold is None else replace(s, split='valid' if s.fold==fold else 'train') for s in samples]
 
 # %% ../nbs/02_data.ipynb #cb255bcf
 def _stated_task(classes, map):
