@@ -647,6 +647,7 @@ def test_keys_leave_cells_alone(lab):
         p.click(.5, .95)
         for _ in range(4):
             p.key('Shift+Tab' if back else 'Tab')
+            assert p.wait(lambda: p.js(FOCUSED)!='CANVAS'), 'Tab does not leave the canvas'   # the kernel moves it
             p.page.wait_for_timeout(100)
             if not p.js("() => !!document.activeElement.closest('.jp-OutputArea-output')"): break
             seen.append(p.js(FOCUSED))
