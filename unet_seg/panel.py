@@ -10,6 +10,7 @@ import html, threading
 from functools import wraps
 import ipywidgets as widgets
 from fastcore.basics import patch
+from IPython import get_ipython
 from ipyevents import Event
 from .core import Task
 from .keys import ACTIONS, Action, key_help
@@ -43,7 +44,7 @@ class Panel:
         self.owner, self.canvas, self.task, self.photos, self.size = owner, canvas, task, photos, size
         self.lock, self.failed = owner.lock, owner.failed
         self.fingers, self.pinched, self.marked, self.status = (), False, None, widgets.HTML()
-        self.thread = None
+        self.home = None
         self.build_bar()
         self.build_fields()
         self.box = widgets.VBox([self.bar, self.above, canvas, self.status, self.below],
@@ -140,7 +141,7 @@ def listen(self:Panel):
     self.events = [Event(source=canvas, watched_events=[*MOUSE, 'wheel', 'contextmenu'], **own),
                    Event(source=self.bar, watched_events=['mousedown'], **own)]
     self.events[0].on_dom_event(self.on_mouse)
-    self.events[1].on_dom_event(lambda e: canvas.focus())
+    self.events[1].on_dom_event(lambda e: (self.heard(), canvas.focus()))
     canvas.on_key_down(self.on_key)
     canvas.observe(lambda change: self.one_thread(), '_view_count')   # a page has said that it shows it
     canvas.on_touch_start(self.on_touch)
@@ -154,14 +155,20 @@ def one_thread(self:Panel):
     named = *self.buttons.values(), *self.classes, *self.light, self.jump, self.note
     keys = {self.canvas: 'width'} | {e: 'wait' for e in self.events} | {w: 'description' for w in named}
     for w,key in keys.items(): w.send_state(key)
+    self.home = _home()
 
-# %% ../nbs/00m_panel.ipynb #7d94ba6d
+# %% ../nbs/00m_panel.ipynb #4e44e25d
+def _home():
+    "The thread at work, and the subshell that its message names"
+    kernel = getattr(get_ipython(), 'kernel', None)
+    header = kernel.get_parent().get('header', {}) if kernel else {}
+    return threading.get_ident(), header.get('subshell_id')
+
 @patch
 def heard(self:Panel):
-    "An event has come: if it came in another thread than the last one, bring all together again"
-    here = threading.get_ident()
-    if self.thread not in (None, here): self.one_thread()
-    self.thread = here
+    "An event has come: if it came another way than the last one, bring all together again"
+    if self.home not in (None, _home()): self.one_thread()
+    self.home = _home()
 
 # %% ../nbs/00m_panel.ipynb #75039e86
 @patch
