@@ -17,9 +17,10 @@ from pathlib import Path
 import keras
 import numpy as np
 from tqdm.auto import tqdm
+from .batches import Batches, Source, epoch_batches, suggested_augment
 from .core import Prep, Task, show_curves, write_atomic, write_json
-from .data import Augment, Batches, Facts, Sample, Source, epoch_batches, find_samples, find_task
-from .data import fingerprint, leaks, prepare, print_faults, read_pair, survey
+from .data import Facts, Sample, find_samples, find_task, fingerprint, leaks, prepare, print_faults
+from .data import read_pair, survey
 from .losses import dice_ce
 from .metrics import counts_metric, iou, main_score, pixel_counts
 from .model import classic_unet, probabilities, save_model, to_mask, unet
@@ -117,7 +118,11 @@ class Run:
         folder:str|Path, # Where history and model go
         save,            # Called as save(row) with the weights to keep in place
     ):
-        self.folder, self.save, self.history, self.best, self.waited = Path(folder), save, [], -1., 0.
+        self.folder, self.save, self.history, self.best = Path(folder), save, [], -1.
+        self.waited = self.stepped = 0.   # seconds without a batch, and at work on one
+
+    @property
+    def share_waited(self) -> float: return self.waited/max(self.waited+self.stepped, 1e-9)
 
     def add(self, row:dict):
         "Keep a row of the history, and the model if it is the best so far"
@@ -192,7 +197,6 @@ def fit(
         bar.write('interrupted: the best model so far is kept')
         if not run.history: _check(model, source.prep, valid, source.task, run, budget, dict(epoch=0))
     finally: bar.close()
-    run.share_waited = run.waited/max(budget.elapsed, 1e-9)
     return run
 
 # %% ../nbs/04_train.ipynb #11dd2faf
@@ -202,7 +206,9 @@ def _epochs(model, batches, valid, config, run, budget, bar):
     for epoch in count():
         for i,(batch,waited) in enumerate(_waiting(epoch_batches(batches, epoch)), 1):
             run.waited += waited
+            began = time.monotonic()
             seen.append(_step(model, batch, budget, config))
+            run.stepped += time.monotonic()-began
             _show(bar, budget, epoch, *np.mean(seen[-20:], 0))
             since = time.monotonic()-checked
             if budget.share>=1 or since>=19*cost and (i==len(batches) or since>60):
@@ -322,7 +328,9 @@ def _train(pairs, task, prep, config, model_out, runs, start):
     model = NETS[config.net](task, **(dict(width=config.width) if config.width else {}))
     folder = _new_folder(runs)
     print(f'{config.net} network, {model.count_params():,} parameters; run folder {folder}')
-    augment = Augment(turn=prep.mode=='native')   # crops of small objects have no up
+    source = Source([s for s,_ in pairs['train']], task, prep)
+    augment, why = suggested_augment(source)
+    print(f'augmentation: {why}')
     facts = dict(config=asdict(config), augment=asdict(augment),
                  trained_on=[fingerprint(s.image) for s,_ in pairs['train']])
     write_json(folder/'config.json', dict(facts['config'], prep=asdict(prep), augment=facts['augment']))
@@ -331,12 +339,10 @@ def _train(pairs, task, prep, config, model_out, runs, start):
         save_model(folder/'model.keras', model, task, prep, scores=scores, threshold=.5, **facts)
         if model_out.suffix=='.keras': write_atomic(model_out, (folder/'model.keras').read_bytes())
         else: save_model(model_out, model, task, prep, scores=scores, threshold=.5, **facts)
-    source = Source([s for s,_ in pairs['train']], task, prep)
     batches = Batches(source, [(f.h, f.w) for _,f in pairs['train']], config.batch_size, augment, config.seed)
     run = fit(model, batches, [s for s,_ in pairs['valid']], config, Run(folder, save), start)
     print(f'best validation IoU {run.best:.4f} over {len(pairs["valid"])} photos; '
-          f'waited for data {run.share_waited:.0%} of the time')
-    print(f'model: {model_out}')
+          f'waited for data: {run.share_waited:.0%} of the time\nmodel: {model_out}')
     return Trained(model_out, folder, run.best, tuple(run.history))
 
 def _new_folder(runs):
