@@ -98,6 +98,7 @@ def detect(
     kind = {'.png': 'mask', '.yaml': 'yolo', '.yml': 'yolo', '.txt': 'yolo'}.get(source.suffix.lower(), '')
     found = {kind or json_kind(load_json(source))} if source.is_file() else _kinds_in(source)
     found.discard('')
+    if found=={'labelme', 'mask'}: return 'labelme'   # the labeler's folder: the masks are made of the labels
     if len(found)==1: return found.pop()
     if found:
         raise ValueError(f'{source}: holds {" and ".join(sorted(found))} labels: say which with `--from`.')

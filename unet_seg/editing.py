@@ -243,8 +243,9 @@ class Hole(Polygon):
     name, hint = 'hole', 'click the outline of a hole in a shape; the first point or Enter closes'
 
     def end(self, s, ring, note=''):
-        around = s.shape or on_top(s.doc, ring[0], 3/s.view.scale)
-        if not around: return Step(Hole(), note='no shape is selected or lies there: the hole was dropped')
+        def holds(shape): return sum(covers(shape, p) for p in ring)>len(ring)/2
+        around = next((x for x in (s.shape, *reversed(s.doc.shapes)) if x and holds(x)), None)
+        if not around: return Step(Hole(), note='no shape lies around it: the hole was dropped')
         if around.kind=='mask': return Step(Hole(), note='a painted shape: take the eraser to cut it')
         cut = replace(around, kind='polygon', rings=(*around.outline, tuple(map(tuple, ring))))
         return replace(changed(Hole(), cut, s), selected=cut.id, note=note or 'hole cut')

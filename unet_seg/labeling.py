@@ -61,7 +61,7 @@ class Labeler:
         self.states = [self.state_of(p) for p in self.photos]
         self.tool, self.over, self.selected, self.hidden, self.as_mask = Polygon(), None, '', False, False
         self.current, self.errors, self.saver, self.radius = self.task.classes[1], [], None, 12.
-        self.asked, self.kept, self.masked = set(), {}, (None, None)
+        self.asked, self.kept, self.masked, self.noting = set(), {}, (None, None), None
         self.stamp, self.keys = None, key_table()
         self.board = Board(self.size, self.lock)
         self.board.failed, self.board.paint = self.failed, {SHAPES: self.paint_shapes, TOP: self.paint_top}
@@ -117,7 +117,9 @@ def say(self:Labeler, note='', bad=False):
     problems = self.label.problems if self.label else []
     problems = [*problems, *(f'NOT SAVED: {self.photos[i].name}; it is tried again' for i in self.kept)]
     lines = [' · '.join(filter(None, self.summary())), '; '.join([*problems, note or self.tool.hint])]
+    self.said = note, bad
     self.panel.say(*lines, bad=bool(bad or problems))
+    self.panel.show('take_over', bool(self.label and self.label.readonly))
     self.panel.progress.value = len(self.states)-self.states.count('todo')
 
 # %% ../nbs/01_labeling.ipynb #97e56627
@@ -191,7 +193,7 @@ def running_loop():
 def changed(self:Labeler, delay=.3):
     "Save soon; every edit is in the journal already"
     if self.saver: self.saver.cancel()
-    if loop := running_loop(): self.saver = loop.call_later(delay, self.save)
+    if running_loop(): self.save_later(delay)
     else: self.save()
 
 def stamp(path) -> tuple|None: # Time and size of a file, or None if it is gone
@@ -203,29 +205,43 @@ def stamp(path) -> tuple|None: # Time and size of a file, or None if it is gone
 @patch
 @guarded
 def save(self:Labeler):
-    "Write the label file now"
+    "Write the label file now; what the disk refuses is tried again every five seconds"
     if self.saver: self.saver.cancel()
     self.saver = None
-    self.close_kept()
-    if not self.label: return
-    if not self.label.readonly:
-        self.keep_task()
-        self.label.save()
-    self.say(self.photo_trouble(), bad=bool(self.photo_trouble()))
-    if (self.kept or self.refused()) and (loop := running_loop()): self.saver = loop.call_later(5, self.save)
+    try:
+        self.close_kept()
+        self.keep_note()
+        if not self.label: return
+        if not self.label.readonly: self.label.save()
+        said, trouble = self.said, self.photo_trouble() or self.keep_task()
+        self.say(*((trouble, True) if trouble else said))
+        self.said = said
+    finally:
+        if self.saver is None and self.refused(): self.save_later(5)
+
+@patch
+def save_later(self:Labeler, delay):
+    if loop := running_loop(): self.saver = loop.call_later(delay, self.save)
 
 @patch
 def refused(self:Labeler) -> bool:
-    "Whether the disk refused the last edit"
-    return any('NOT SAVED' in p for p in self.label.problems)
+    "Whether the disk refused an edit that is not yet saved"
+    return bool(self.kept) or bool(self.label) and any('NOT SAVED' in p for p in self.label.problems)
 
+# %% ../nbs/01_labeling.ipynb #03975628
 @patch
-def keep_task(self:Labeler):
-    "Write the classes beside the labels, for all who read the masks"
-    file = self.folder/'task.json'
-    if not file.is_file() or read_task(file).classes!=self.task.classes:
-        try: write_json(file, task_dict(self.task))
-        except OSError as e: self.say(f'{file.name}: {e.strerror or e}', bad=True)
+def keep_task(self:Labeler) -> str: # What is wrong with it
+    "Write the classes beside the labels, for all who read the masks; classes added by others stay"
+    file, ours = self.folder/'task.json', self.task.classes
+    try:
+        known = read_task(file).classes if file.is_file() else ()
+        if known!=ours[:len(known)]:
+            return f'{file.name} has other classes now: run the cell again to take them'
+        if self.label.readonly or known==ours: return ''
+        write_json(file, task_dict(self.task))
+    except OSError as e: return f'{file.name}: {e.strerror or e}'
+    except ValueError as e: return str(e)
+    return ''
 
 # %% ../nbs/01_labeling.ipynb #a7c682d1
 @patch
@@ -258,10 +274,14 @@ def act(self:Labeler, name:str, key:str=''):
     "Do one of `ACTIONS`"
     if self.label is None and name not in ('next', 'previous', 'help'):
         return self.say('no photo is open', bad=True)
-    if name in TOOLS: return self.use(TOOLS[name]())
+    if name in TOOLS:
+        if not self.tool.busy: return self.use(TOOLS[name]())
+        if self.tool.name==name: return
+        return self.say('first close the outline with Enter, or drop it with Escape', bad=True)
     if name in ('nudge', 'scroll'): return getattr(self, name)(key)
     getattr(self, f'do_{name}')()
 
+# %% ../nbs/01_labeling.ipynb #34338a09
 @patch
 def use(self:Labeler, tool):
     "Take another tool; what was begun is dropped"
@@ -434,11 +454,20 @@ def do_softer(self:Labeler): self.light(1, 1/1.15)
 def do_plain(self:Labeler):
     for field in self.panel.light: field.value = 1
 
+# %% ../nbs/01_labeling.ipynb #8fc87cb5
 @patch
 @guarded
 def noted(self:Labeler, text):
-    "Keep a note about the photo"
+    "A note is being typed"
     if self.label and text!=self.label.doc.note:
+        self.noting = text
+        self.changed(.5)
+
+@patch
+def keep_note(self:Labeler):
+    "Make what was typed an edit of the photo that it is about"
+    text, self.noting = self.noting, None
+    if self.label and text is not None and text!=self.label.doc.note:
         self.commit(set_field(self.label.doc, 'note', text), 'noted')
 
 # %% ../nbs/01_labeling.ipynb #0a54e4eb
@@ -511,10 +540,12 @@ def close(self:Labeler):
 @patch
 def close_label(self:Labeler):
     "Save the photo's labels and let go of them"
+    self.keep_note()
     if self.saver: self.saver.cancel()
     label, self.label, self.saver = self.label, None, None
     try: label.close()
     except OSError: self.kept[self.index] = label   # its edits are in memory, and are tried again
+    if self.kept: self.save_later(5)
 
 @patch
 def close_kept(self:Labeler):
@@ -554,13 +585,14 @@ def do_take_over(self:Labeler):
 @patch
 def do_copy(self:Labeler):
     "Go on, and take the selected shape, or all of the person's, along: for frames of a video"
-    doc = self.label.doc
-    shapes = [s for s in doc.shapes if s.id==self.selected] or [s for s in doc.shapes if s.source=='human']
+    doc, chosen = self.label.doc, self.selected if self.tool.name=='select' else ''
+    shapes = [s for s in doc.shapes if s.id==chosen] or [s for s in doc.shapes if s.source=='human']
     if not shapes: return self.say('nothing to copy: no shape is selected, and none is yours')
     if self.index+1>=len(self.photos): return self.say('this is the last photo')
     self.go(self.index+1)
     if self.label is None: return
     new = self.label.doc
+    if new.state=='done': return self.say('this photo is done: nothing was copied', bad=True)
     scale = np.array([new.width/doc.width, new.height/doc.height])
     fits = [s for s in shapes if s.kind!='mask' or (scale==1).all()]
     copies = [replace(s, id=new_id(), rings=tuple(np.multiply(r, scale) for r in s.rings)) for s in fits]
@@ -596,7 +628,9 @@ def answered(self:Labeler, i, found):
     "The model's shapes for photo `i` have come"
     if self.label is None or self.index!=i: return self.asked.discard(i)
     if isinstance(found, Exception):
-        return self.failed(RuntimeError(f'predict failed: {type(found).__name__}: {found}'))
+        error = RuntimeError(f'predict failed: {type(found).__name__}: {found}')
+        error.__cause__ = found
+        return self.failed(error)
     old = [s for s in self.label.doc.shapes if s.source=='model']
     doc, edits = self.label.doc, []
     for make, s in [*((remove, s) for s in old), *((add_shape, s) for s in found[0])]:
@@ -613,6 +647,7 @@ def accept(doc, shape): return replace_shape(doc, by_person(shape))
 @patch
 def guesses(self:Labeler): return [s for s in self.label.doc.shapes if s.source=='model']
 
+# %% ../nbs/01_labeling.ipynb #118e4280
 @patch
 def do_accept(self:Labeler):
     if self.press('Space'): return

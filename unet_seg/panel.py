@@ -43,7 +43,8 @@ class Panel:
     ):
         self.owner, self.canvas, self.task, self.photos, self.size = owner, canvas, task, photos, size
         self.lock, self.failed = owner.lock, owner.failed
-        self.fingers, self.pinched, self.marked, self.status = (), False, None, widgets.HTML()
+        self.fingers, self.pinched, self.marked = (), False, None
+        self.status = widgets.HTML(layout=dict(width=f'{size[0]}px'))   # long lines wrap
         self.home = None
         self.build_bar()
         self.build_fields()
@@ -84,7 +85,7 @@ def build_fields(self:Panel):
     self.light = [widgets.BoundedFloatText(1, min=.2, max=5, step=.1, description=name, layout=narrow)
                   for name in ('brightness', 'contrast')]
     for field in self.light: field.observe(lambda _: self.owner.lit(), 'value')
-    self.note = widgets.Text(description='note', continuous_update=False, layout=wide,
+    self.note = widgets.Text(description='note', layout=wide,   # letter by letter, before a click
                              placeholder='about this photo')
     self.note.observe(lambda change: self.owner.noted(change['new']), 'value')
     self.help = widgets.HTML(f'<pre>{html.escape(key_help())}</pre>', layout=dict(display='none'))
