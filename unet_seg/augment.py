@@ -34,7 +34,7 @@ class Augment:
     lowres:float=1        # Pixels are up to 1+lowres times as wide; on a tenth
     noise:float=4         # Standard deviation at most, in steps of 255; on half
     jpeg:float=50         # Quality from 100-jpeg to 95; on a tenth
-    fill:str='mirror'     # Past the edge: 'mirror' repeats photo and mask, 'ignore' has no loss there
+    fill:str='mirror'     # The mask past the photo's edge: 'mirror' goes on, 'ignore' is out of the loss
 
     def __post_init__(self):
         limits = dict(perspective=.4, contrast=1, saturation=1, channels=1, shadow=1, jpeg=99)
@@ -45,8 +45,8 @@ class Augment:
         if self.fill not in ('mirror', 'ignore'):
             raise ValueError(f"Augment(fill={self.fill!r}): take 'mirror' or 'ignore'.")
 
-# %% ../nbs/02b_augment.ipynb #d368876e
-STILL = Augment(False, **{k: 0 for k in Augment.__dataclass_fields__ if k not in ('flip', 'turn', 'fill')})
+# %% ../nbs/02b_augment.ipynb #0370d3d0
+STILL = Augment(**{k: 0 for k in Augment.__dataclass_fields__ if k!='fill'})
 
 # %% ../nbs/02b_augment.ipynb #7d85b7ca
 def warp_matrix(
@@ -105,7 +105,7 @@ def _sampled(a, matrix, h, w, how):
 
 # %% ../nbs/02b_augment.ipynb #cf64259a
 def _cut(a, x0, y0, x1, y1, outside=None):
-    "Columns `x0` to `x1`, rows `y0` to `y1` of `a`; past its edges mirrored, or filled with `outside`"
+    "Columns `x0` to `x1` and rows `y0` to `y1` of `a`; past its edges mirrored or filled with `outside`"
     h, w = a.shape[:2]
     if x0>=0 and y0>=0 and x1<=w and y1<=h: return a[y0:y1,x0:x1]
     (left, right), (top, bottom) = (max(0, -x0), max(0, x1-w)), (max(0, -y0), max(0, y1-h))
@@ -153,10 +153,10 @@ def add_shadow(
     light = 255*(1-dark*np.clip(.5-(across-width/2)/soft, 0, 1))
     return cv2.multiply(image, cv2.merge([light.round().astype(np.uint8)]*3), scale=1/255)
 
-# %% ../nbs/02b_augment.ipynb #79ba5c23
+# %% ../nbs/02b_augment.ipynb #df406095
 @cache
 def _grain(h, w):
-    "uint8 noise of mean 128, deviation 32, that covers h x w pixels from any of its first 512 x 512 places"
+    "Noise for h x w pixels from any of its first 512 x 512 places: uint8, mean 128, deviation 32"
     field = np.random.default_rng(0).normal(128, 32, (512, 512, 3)).clip(0, 255).round().astype(np.uint8)
     return np.tile(field, (-(-h//512)+1, -(-w//512)+1, 1))
 
@@ -171,6 +171,7 @@ def add_noise(
     field = _grain(-(-h//512)*512, -(-w//512)*512)[y:y+h,x:x+w]
     return cv2.addWeighted(image, 1, field, deviation/32, -128*deviation/32)
 
+# %% ../nbs/02b_augment.ipynb #dddda628
 def lower_resolution(
     image:np.ndarray, # uint8 (h, w, 3)
     factor:float,     # How many times as wide a pixel becomes, 1 or more
@@ -181,7 +182,6 @@ def lower_resolution(
     small = cv2.resize(image, fewer, interpolation=cv2.INTER_AREA)
     return cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR)
 
-# %% ../nbs/02b_augment.ipynb #b27a507c
 def compress(
     image:np.ndarray, # uint8 (h, w, 3), RGB
     quality:int,      # Of the JPEG, 1 to 100
@@ -199,8 +199,9 @@ def change_light(
     "The image in other light and from another camera; its mask stays as it is"
     def often(strength, share): return strength and rng.random()<share
     if often(a.shadow, .1):
-        image = add_shadow(image, rng.uniform(.2, 1)*a.shadow, rng.uniform(0, np.pi),
-                           *rng.uniform((-.5, .2), (.5, 1)), rng.uniform(.03, .3))
+        place, width = rng.uniform((-.5, .2), (.5, 1))
+        dark, angle, soft = rng.uniform((.2*a.shadow, 0, .03), (a.shadow, np.pi, .3))
+        image = add_shadow(image, dark, angle, place, width, soft)
     image = _recolored(image, a, rng)
     if often(a.blur, .25):
         deviation = rng.uniform(.3, 1)*a.blur
@@ -230,9 +231,8 @@ def augmented(
 ) -> tuple[np.ndarray,np.ndarray]: # uint8 (h, w, 3) and (h, w)
     "Another version of a photo and its mask, of the same size"
     h, w = mask.shape
-    moved = rng.uniform(-1, 1, 2)*a.shift*max(h, w)
-    matrix = warp_matrix(a, rng, h, w, np.array([w-1, h-1])/2+moved)
-    image, mask = warp_pair(image, mask, matrix, h, w, a.fill)
+    centre = np.array([w-1, h-1])/2+rng.uniform(-1, 1, 2)*a.shift*max(h, w)
+    image, mask = warp_pair(image, mask, warp_matrix(a, rng, h, w, centre), h, w, a.fill)
     return change_light(image, a, rng), mask
 
 # %% ../nbs/02b_augment.ipynb #4684b757
@@ -242,8 +242,8 @@ def has_up(
     "Whether upper and lower halves differ alike in most photos, as sky and street do"
     pairs = [*pairs]
     if len(pairs)<4: return False
-    up, across = (_effect([_halves(im.swapaxes(0, axis), m.swapaxes(0, axis)) for im,m in pairs])
-                  for axis in (0, 1))
+    up = _effect([_halves(image, mask) for image,mask in pairs])
+    across = _effect([_halves(image.swapaxes(0, 1), mask.T) for image,mask in pairs])
     return bool(up>1 and up>2*across)
 
 def _halves(image, mask):

@@ -10,14 +10,14 @@ import signal
 from collections import OrderedDict, deque
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import count
+from itertools import count, islice
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Lock
 import cv2
 import numpy as np
 from .augment import STILL, Augment, change_light, has_up, warp_matrix, warp_pair
-from .core import Prep, Task, overlay, prepare_image, prepare_mask, show_row, value_counts
+from .core import Prep, Task, overlay, prepare_image, prepare_mask, show_row
 from .data import Sample, find_samples, find_task, read_pair
 
 # %% ../nbs/02c_batches.ipynb #9256743a
@@ -53,8 +53,8 @@ def _prepared(source, i):
     inside, mask = source.prep.scaled(*mask.shape), prepare_mask(source.prep, mask)
     image, points = prepare_image(source.prep, image), _foreground(mask, source.task, i)
     if not source.packed: return image, mask, points, inside
-    jpeg = (cv2.IMWRITE_JPEG_QUALITY, 95,
-            cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    full = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444   # colour in every pixel
+    jpeg = cv2.IMWRITE_JPEG_QUALITY, 95, *full
     return cv2.imencode('.jpg', image[...,::-1], jpeg)[1], cv2.imencode('.png', mask)[1], points, inside
 
 def _opened(pair):
@@ -75,7 +75,8 @@ def _keep(source, i, pair):
 def _foreground(mask, task, i, most=64):
     "Up to `most` points of each foreground class, (n, 2) as (x, y)"
     rng, points = np.random.default_rng(i), []
-    for c in [v for v in value_counts(mask) if 0<v<len(task.classes)]:
+    counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()
+    for c in np.flatnonzero(counts[1:len(task.classes)])+1:
         places = np.flatnonzero(mask==c)
         n = len(places)
         places = places[rng.permutation(n)[:most] if n<1e4 else rng.integers(0, n, most)]
@@ -162,19 +163,19 @@ def epoch_batches(
 ):
     "Yield an epoch's (image, mask) batches, uint8 (b, s, s, 3) and (b, s, s), prepared ahead"
     b, order = batches.batch_size, epoch_order(batches, epoch)
-    todo = (order[i*b:(i+1)*b] for i in range(len(batches)))
     pool, make = _pool(batches)
-    many = 2*(batches.processes or batches.workers)
-    ahead = deque(pool.submit(make, epoch, ks) for ks,_ in zip(todo, range(many)))
+    later = (pool.submit(make, epoch, order[i*b:(i+1)*b]) for i in range(len(batches)))
+    ahead = deque(islice(later, 2*(batches.processes or batches.workers)))
     try:
         while ahead:
             ready = _ready(batches, ahead.popleft())
-            ahead.extend(pool.submit(make, epoch, ks) for ks,_ in zip(todo, range(1)))
+            ahead.extend(islice(later, 1))
             yield ready
     finally:
-        for later in ahead: later.cancel()
+        for unwanted in ahead: unwanted.cancel()
         if not batches.processes: pool.shutdown()
 
+# %% ../nbs/02c_batches.ipynb #f6ab0bff
 def _ready(batches, later):
     "The batch that was asked for"
     try: return later.result()
@@ -183,15 +184,13 @@ def _ready(batches, later):
         raise RuntimeError('a process that prepares batches has ended: out of memory, or started by a script '
                            "without `if __name__=='__main__':`; mend that, or take processes=0.") from None
 
-# %% ../nbs/02c_batches.ipynb #a5579703
 def _pool(batches):
     "Who makes batches, and the call for one"
     if not batches.processes:
         return ThreadPoolExecutor(batches.workers), lambda epoch, ks: _make(batches, epoch, ks)
     if not batches.pool:
-        n = batches.processes
-        start = _begin, (batches, batches.source.cache_mb/n)
-        batches.pool = ProcessPoolExecutor(n, get_context('spawn'), *start)
+        n, each = batches.processes, batches.source.cache_mb/batches.processes
+        batches.pool = ProcessPoolExecutor(n, get_context('spawn'), _begin, (batches, each))
     return batches.pool, _work
 
 # %% ../nbs/02c_batches.ipynb #c07465ee
