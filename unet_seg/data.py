@@ -270,7 +270,10 @@ SPLITS = dict(train='train', val='valid', valid='valid', validation='valid', dev
 def _inside(folder, rel, where):
     "The path of a file named in `splits.csv`, which may not lead out of the folder"
     if not rel: return None
-    if not (folder/rel).resolve().is_relative_to(folder.resolve()):
+    try: path = (folder/rel).resolve()
+    except (OSError, RuntimeError) as e:   # links in a circle; which of them depends on Python's version
+        raise ValueError(f'{where}: {rel!r}: {e}; name a file inside the data folder.') from None
+    if not path.is_relative_to(folder.resolve()):
         raise ValueError(f'{where}: {rel!r} leads out of the data folder; name files inside it.')
     return folder/rel
 

@@ -27,7 +27,7 @@ def _listing(folder):
     problems, samples = [], None
     if (folder/'splits.csv').is_file():
         try: samples = read_splits(folder)
-        except (ValueError, OSError, RuntimeError) as e:   # RuntimeError: links in a circle
+        except (ValueError, OSError) as e:
             why = str(e).replace(f'{folder/"splits.csv"}, ', '')
             problems.append(problem('splits.csv', 'splits.csv', printable(why), True))
     has = samples is not None

@@ -570,7 +570,6 @@ def open(self:Labeler, i):
     self.states[i] = label.doc.state
     self.tool = Polygon(tuple(map(tuple, label.draft))) if label.draft else type(self.tool)()
     self.panel.jump.value, self.panel.note.value = str(i+1), label.doc.note
-    self.panel.show('take_over', label.readonly)
     self.look(fit(label.doc, self.size))
     self.use(self.tool) if not label.draft else self.say()
     self.ask_model()

@@ -168,8 +168,9 @@ def _home():
 @patch
 def heard(self:Panel):
     "An event has come: if it came another way than the last one, bring all together again"
-    if self.home not in (None, _home()): self.one_thread()
-    self.home = _home()
+    home = _home()
+    if self.home not in (None, home): self.one_thread()
+    self.home = home
 
 # %% ../nbs/00m_panel.ipynb #75039e86
 @patch

@@ -64,7 +64,8 @@ def _by_rarity(shows, groups, seed):
     left = _order(groups, seed)
     for c in [*_rare(shows, groups), None]:
         mine = [g for g in left if c is None or c in shows.get(g, ())]
-        left = [g for g in left if g not in {*mine}]
+        dealt = {*mine}
+        left = [g for g in left if g not in dealt]
         yield from ((g, c) for g in mine)
 
 # %% ../nbs/00o_splits.ipynb #b1627112
