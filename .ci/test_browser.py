@@ -616,12 +616,15 @@ def test_run_again(lab):
     p.begin()
     go_on(p)
 
+CORNER = "() => getComputedStyle(document.querySelector('.jp-OutputArea-output .unet-seg-photo'), '::after').content"
+
 def test_kernel_restart(lab):
     p = lab().begin()
     draw_both(p)
     before = p.labels(2)
     p.away()
     p.js('async () => { await ours.kernel().restart(); await ours.kernel().info }')
+    assert p.wait(lambda: 'run the cell again' in p.js(CORNER)), p.js(CORNER)
     p.begin()
     assert p.labels(2)==before
     go_on(p)
@@ -631,7 +634,14 @@ FOCUSED = '() => document.activeElement.tagName'
 def test_keys_leave_cells_alone(lab):
     "A button that was pressed leaves the keys to the canvas, and what Tab reaches has no use for them"
     p = lab().begin()
+    assert 'until you click the photo' in p.js(CORNER)
     draw_both(p)
+    assert p.js(CORNER)=='none'
+    for field in 'Tab', 'Shift+Tab':
+        p.key(field)
+        assert p.wait(lambda: p.js(FOCUSED)=='INPUT'), p.js(FOCUSED)
+        p.key('Enter')
+        assert p.wait(lambda: p.js(FOCUSED)=='CANVAS'), 'Enter in a field does not give the keys back'
     before = p.cells()
     def keys():
         for key in 'ddaax': p.key(key)

@@ -141,12 +141,17 @@ def _known_task(source, names):
     path = next((p for p in (base/'task.json', base.parent/'task.json') if p.is_file()), None)
     return read_task(path) if path else None
 
-# %% ../nbs/00d_convert.ipynb #67a07512
+# %% ../nbs/00d_convert.ipynb #a82e7f35
+_ASIDE = re.compile(r'\.(broken|conflict)-\d{8}-\d{6}-\w+\.json$')   # the labeler's copies
+
 def _read_labelme(source, photos, notes):
     "The documents of labelme files, named after the photos"
     docs, base = [], source if source.is_dir() else source.parent
     for path in label_files(source, '.json', 'labels'):
         if path.name=='task.json': continue
+        if source.is_dir() and _ASIDE.search(path.name):
+            if notes: notes.lost['copies that the labeler kept aside, left out'] += 1
+            continue
         with trying(notes, f'{path}'):
             doc, parts = read_labelme(path), path.relative_to(base).parts
             at = len(parts)-parts[::-1].index('labels') if 'labels' in parts[:-1] else 0

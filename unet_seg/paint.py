@@ -289,9 +289,9 @@ def cut_rings(
     patch:np.ndarray,  # As `cut_out` gives it
     place:tuple,       # Where it lies
 ) -> list[tuple]:      # One for each blob, the largest first: rings of (x, y) in photo pixels
-    "Outlines with few points, at most about a pixel of the patch away"
+    "Outlines with few points, at most about a pixel and a half of the patch away"
     scale = np.divide((place[2]-place[0], place[3]-place[1]), patch.shape[::-1])
-    blobs = [rings for rings in (simplified(b, 1) for b in outlines(patch)) if rings]
+    blobs = [rings for rings in (simplified(b, 1.5) for b in outlines(patch)) if rings]
     blobs.sort(key=lambda rings: -abs(area(rings[0])))
     return [tuple(tuple(map(tuple, (r*scale+place[:2]).tolist())) for r in rings) for rings in blobs]
 

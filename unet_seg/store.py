@@ -37,7 +37,7 @@ class _Log:
     "A document and its history, as the lines of a journal make them"
     def __init__(self, doc, file=''):
         self.doc = self.base = doc           # now, and as last saved
-        self.done, self.undone, self.draft = [], [], None
+        self.done, self.undone, self.draft, self.tool = [], [], None, ''
         self.begun, self.files, self.masks, self.seen, self.lost = False, {file}, set(), set(), 0
 
     def take(self, line):
@@ -47,7 +47,9 @@ class _Log:
         if 'edit' in line: self._edit(line['edit'])
         if 'undo' in line: self._step(self.done, self.undone, line['undo'], inverse)
         if 'redo' in line: self._step(self.undone, self.done, line['redo'], lambda e: e)
-        if 'draft' in line: self.draft = line['draft'] and tuple((x, y) for x,y in line['draft'])
+        if 'draft' in line:
+            self.draft = line['draft'] and tuple((x, y) for x,y in line['draft'])
+            self.tool = line.get('tool', '')
         if 'more' in line: self.draft = (*(self.draft or ()), *((x, y) for x,y in line['more']))
         if 'file' in line: self.files.add(line['file'])
         if 'mask' in line: self.masks.add(line['mask'])
@@ -173,14 +175,15 @@ class Label:
         self._size, self._queue, self._copies, self._said = 0, [], [], {}
         self._mutex, self._painted, self._beaten, self._moved = threading.RLock(), None, 0, False
         self.readonly, self.saved_at = False, None
-        self._photo = tuple(size or read_image(self._image).shape[1::-1])
-        self._twin = store.twin(name)
+        self._photo, self._twin = tuple(size or read_image(self._image).shape[1::-1]), store.twin(name)
         self._open()
 
     @property
     def doc(self) -> Doc: return self._log.doc
     @property
     def draft(self) -> tuple|None: return self._log.draft      # Points of the unfinished shape
+    @property
+    def draft_tool(self) -> str: return self._log.tool         # Name of the tool that began it
     @property
     def can_undo(self) -> bool: return bool(self._log.done)
     @property
@@ -497,17 +500,19 @@ def redo(self:Label) -> Doc: # After; the same if there is nothing to redo
     "Make the edit that was last taken back"
     return self._go('redo')
 
-# %% ../nbs/00e_store.ipynb #7943c254
+# %% ../nbs/00e_store.ipynb #0f58b8ef
 @patch
 def set_draft(self:Label,
-    points, # (x, y) of the unfinished shape, or None
+    points,       # (x, y) of the unfinished shape, or None
+    tool:str='',  # Name of the tool that it was begun with
 ):
     "Remember an unfinished shape; an edit that adds a shape ends it"
     points = None if points is None else [[float(x), float(y)] for x,y in points]
     old = [list(p) for p in self.draft or ()]
     with _turn(self) as f:
-        if old and points and points[:len(old)]==old: self._put(more=points[len(old):])
-        else: self._put(draft=points)
+        known = old and points and points[:len(old)]==old and tool==self.draft_tool
+        if known: self._put(more=points[len(old):])
+        else: self._put(draft=points, tool=tool)
         self._flush(f)
 
 # %% ../nbs/00e_store.ipynb #c3eacbe1
@@ -540,16 +545,13 @@ def _save_file(self:Label, f):
 @patch
 def _save_mask(self:Label, f):
     "Write the mask of a photo that is done; take it away from one that is not"
-    data, fits = self._bytes(self._mask), self._check()
+    data, fits, mask = self._bytes(self._mask), self._check(), None
     ours = _hash(data) in self._log.masks
-    if self.doc.state!='done':
-        if data and ours:
-            self._backup_of(data, '.png')
-            self._mask.unlink()
-        return
-    if not fits or self._painted==(self.doc.shapes, _hash(data)): return
-    try: mask = doc_mask(self.doc, self.store.task)
-    except ValueError as e: return self._say('mask', str(e))
+    if fits and self._painted==(self.doc.shapes, _hash(data)) and self.doc.state=='done': return
+    if fits and self.doc.state=='done':
+        try: mask = doc_mask(self.doc, self.store.task)
+        except ValueError as e: self._say('mask', str(e))
+    if mask is None: return ours and 'twin' not in self._said and self._retire(data)
     if data and not ours:
         self._backup_of(data, '.png')
         self._say('mask', f'{self._short(self._mask)} is kept in {self._short(self._backup)}.')
@@ -557,6 +559,13 @@ def _save_mask(self:Label, f):
     self._painted = self.doc.shapes, _hash(self._bytes(self._mask))
     self._put(mask=self._painted[1])
     self._flush(f)
+
+@patch
+def _retire(self:Label, data):
+    "Move a mask of ours, which is out of date, to the backups"
+    if not data: return
+    self._backup_of(data, '.png')
+    self._mask.unlink()
 
 # %% ../nbs/00e_store.ipynb #efd80aca
 @patch

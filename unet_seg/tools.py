@@ -296,7 +296,6 @@ class Box(Tool):
 class Quad(Polygon):
     "Click four corners"
     name, hint = 'quad', 'click the four corners, from the top left around; they may lie outside the photo'
-    draft = None
 
     def down(self, e, s):
         p, ring = s.point(e, inside=False), self.points
