@@ -19,6 +19,7 @@ setup(
     classifiers=['Development Status :: ' + statuses[int(cfg['status']) - 1], 'Intended Audience :: ' + cfg['audience'],
                  'Programming Language :: Python :: 3 :: Only'],
     packages=find_packages(include=[cfg['lib_path'] + '*']),
+    package_data={cfg['lib_path']: ['*.keras']},
     python_requires='>=' + cfg['min_python'],
     install_requires=shlex.split(cfg.get('requirements', '')),
     extras_require={'dev': shlex.split(cfg.get('dev_requirements', ''))},

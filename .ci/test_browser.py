@@ -255,6 +255,10 @@ class Page:
                 if (told) break
                 await ours.kernel().reconnect()
             }
+            for (let i=0; i<3; i++) {   // or the first cell, which then waits for ever in a kernel that is idle
+                const done = ours.kernel().requestExecute({code: '', silent: true, store_history: false}).done
+                if (await Promise.race([done, ours.pause(10000)])) break
+            }
             jupyterapp.shell.activateById(p.id)
             jupyterapp.shell.collapseLeft()
         }''')

@@ -160,11 +160,12 @@ def _photo_bytes(batches):
 def epoch_batches(
     batches:Batches, # The source and its settings
     epoch:int,       # Which pass
+    first:int=0,     # The batch to begin with
 ):
     "Yield an epoch's (image, mask) batches, uint8 (b, s, s, 3) and (b, s, s), prepared ahead"
     b, order = batches.batch_size, epoch_order(batches, epoch)
     pool, make = _pool(batches)
-    later = (pool.submit(make, epoch, order[i*b:(i+1)*b]) for i in range(len(batches)))
+    later = (pool.submit(make, epoch, order[i*b:(i+1)*b]) for i in range(first, len(batches)))
     ahead = deque(islice(later, 2*(batches.processes or batches.workers)))
     try:
         while ahead:

@@ -148,7 +148,7 @@ def demo(
 ) -> float:                     # Pooled foreground IoU over the unseen photos, 0 to 1
     "Make photos of documents, train on them, straighten the unseen ones, score them"
     start = time.monotonic()
-    folder = _free_folder(Path(output))
+    folder = _verb('core', 'free_path')(output)
     print(f'1/5  making {photos} photos of documents in {folder/"data"}')
     _verb('documents', 'make_documents')(folder/'data', n=photos, size=384, seed=seed, least=.95, trouble=.1)
     print('2/5  checking and splitting them, whole designs apart')
@@ -163,12 +163,7 @@ def demo(
     report = _verb('benchmark', 'benchmark')(folder/'data', folder/'model.keras', output=folder, mirror=True)
     return _last_words(folder, report, time.monotonic()-start)
 
-# %% ../nbs/07_cli.ipynb #33cf44b0
-def _free_folder(path):
-    "The path itself, or with a number where something lies there already"
-    numbered = (path.with_name(f'{path.name}-{i}') for i in range(2, 10000))
-    return next(p for p in (path, *numbered) if not p.exists())
-
+# %% ../nbs/07_cli.ipynb #a574b503
 def _predict_unseen(folder, samples):
     "Masks, overlays and crops of the unseen photos"
     predictor = _verb('infer', 'Predictor')(folder/'model.keras', mirror=True)

@@ -244,7 +244,7 @@ def _tiny(looks, task, size):
 def _class_shares(looks, task):
     "A `ClassShare` for each class, and the classes that occur in each split"
     pixels, photos, best, by_split, n = Counter(), Counter(), {}, {}, 0
-    for l in looks:
+    for k,l in enumerate(looks):
         if not l.counts: continue
         ids = {i: c for i,c in _ids(l.counts, task).items() if i<len(task.classes)}
         if not ids: continue
@@ -253,9 +253,11 @@ def _class_shares(looks, task):
         for i,c in ids.items():
             pixels[i] += c
             photos[i] += 1
-            if c>best.get(i, (0,))[0]: best[i] = c, l.sample.name
+            third = i, 3*k//len(looks)   # frames of a film are neighbours: three examples from afar
+            if c>best.get(third, (0,))[0]: best[third] = c, l.sample.name
     total = max(sum(pixels.values()), 1)
-    return tuple(ClassShare(name, pixels[i]/total, photos[i]/max(n, 1), best.get(i, (0, ''))[1])
+    def examples(i): return tuple(best[i,third][1] for third in range(3) if (i, third) in best)
+    return tuple(ClassShare(name, pixels[i]/total, photos[i]/max(n, 1), examples(i))
                  for i,name in enumerate(task.classes)), by_split
 
 # %% ../nbs/02g_doctor.ipynb #b4366a5b
@@ -314,7 +316,8 @@ def doctor(
     if has_splits: problems += _split_problems(looks, samples, task, by_split)
     twins, near = _twins(looks, folder)
     problems += [*twins, *_tiny(looks, task, size)]
-    examples = {l.sample.name: l.sample for l in looks if l.sample.name in {c.example for c in classes}}
+    shown = {n for c in classes for n in c.examples}
+    examples = {l.sample.name: l.sample for l in looks if l.sample.name in shown}
     return Findings(str(data), task, size, _counts(looks), dict(Counter(l.size for l in looks if l.mark)),
                     classes, tuple(_addressed(p, data) for p in problems), near, examples)
 

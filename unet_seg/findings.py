@@ -105,7 +105,7 @@ class ClassShare:
     name:str        # As in the task
     pixels:float    # Share of all pixels that are not ignored, 0 to 1
     photos:float    # Share of the labelled photos that show it, 0 to 1
-    example:str=''  # Name of the photo that shows most of it
+    examples:tuple=() # Names of photos that show much of it
 
 # %% ../nbs/02e_findings.ipynb #5b518194
 @dataclass(frozen=True)
@@ -175,19 +175,26 @@ def page(
 
 Findings.__str__ = page
 
-# %% ../nbs/02e_findings.ipynb #9f93d1bc
-def _examples(report, most=6, side=160):
-    "A picture for each class, of the photo that shows most of it with its mask laid over, as HTML"
-    for c in [c for c in report.classes if c.example][:most]:
-        try: image, mask = read_pair(report.samples[c.example], report.task)
-        except (ValueError, OSError): continue
-        h, w = mask.shape
-        size = max(1, round(w*side/max(h, w))), max(1, round(h*side/max(h, w)))
-        picture = overlay(cv2.resize(image, size, interpolation=cv2.INTER_AREA),
-                          cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT), report.task)
-        data = base64.b64encode(cv2.imencode('.jpg', picture[...,::-1])[1]).decode()
-        yield (f'<div style="display:inline-block;margin:4px"><img src="data:image/jpeg;base64,{data}">'
-               f'<br>{html.escape(c.name)}</div>')
+# %% ../nbs/02e_findings.ipynb #e6b3a375
+def _example(sample, task, side=160):
+    "A photo with its mask laid over, as HTML; nothing if it cannot be read any more"
+    try: image, mask = read_pair(sample, task)
+    except (ValueError, OSError): return ''
+    h, w = mask.shape
+    size = max(1, round(w*side/max(h, w))), max(1, round(h*side/max(h, w)))
+    picture = overlay(cv2.resize(image, size, interpolation=cv2.INTER_AREA),
+                      cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT), task)
+    data = cv2.imencode('.jpg', picture[...,::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    return (f'<img style="display:inline;margin:2px" title="{html.escape(sample.name)}" '
+            f'src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">')
+
+def _examples(report, most=20):
+    "A row of pictures for each class, as HTML"
+    rows = [c for c in report.classes if c.examples]
+    for c in rows[:most]:
+        pictures = ''.join(_example(report.samples[n], report.task) for n in c.examples)
+        yield f'<div style="display:inline-block;margin:4px">{html.escape(c.name)}<br>{pictures}</div>'
+    if rows[most:]: yield f'<p>and {len(rows)-most} more classes</p>'
 
 def _marked(remedy):
     "A remedy as HTML"

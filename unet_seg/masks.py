@@ -10,7 +10,7 @@ import os, re, shutil
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from .core import IMAGE_SUFFIXES, Task, read_task, value_counts, write_atomic, write_mask
+from .core import IMAGE_SUFFIXES, Task, free_path, read_task, value_counts, write_atomic, write_mask
 
 # %% ../nbs/02d_masks.ipynb #c5e8feb4
 def mask_kind(
@@ -155,7 +155,7 @@ def map_masks(
             raise ValueError(f'{data}: of {done} masks{what} none holds what {rule!r} names; look again: '
                              '`unet-seg doctor` tells what they hold.')
         for old,new in zip(folders, fresh):
-            if new.exists(): old.rename(_free(old.with_name('masks_before')))
+            if new.exists(): old.rename(free_path(old.with_name('masks_before')))
             if new.exists(): new.rename(old)
     finally:
         for new in fresh: shutil.rmtree(new, ignore_errors=True)
@@ -189,8 +189,3 @@ def _painted(data, most):
     except (OSError, ValueError): task = Task()
     if len(task.classes)>most or most>=255: return task
     return Task(('background', *(f'class{i}' for i in range(1, most+1))))
-
-def _free(path):
-    "The path itself, or with a number where something lies there already"
-    numbered = (path.with_name(f'{path.name}_{i}') for i in range(2, 10_000))
-    return next(p for p in (path, *numbered) if not p.exists())

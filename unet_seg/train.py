@@ -7,7 +7,7 @@ __all__ = ['NETS', 'TrainConfig', 'choose_prep', 'learning_rate_at', 'Budget', '
            'worth_compiling', 'fit', 'read_history', 'plot_history', 'Trained', 'train']
 
 # %% ../nbs/04_train.ipynb #f020b167
-import csv, ctypes, platform, time
+import csv, ctypes, hashlib, json, platform, time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -16,9 +16,11 @@ from io import StringIO
 from pathlib import Path
 import keras
 import numpy as np
+from fastcore.basics import patch
 from tqdm.auto import tqdm
 from .batches import Batches, Source, epoch_batches, suggested_augment
-from .core import Prep, Task, show_curves, write_atomic, write_json
+from .checkpoint import broken_off, differences, held, let_go, read_state, write_state
+from .core import Prep, Task, free_path, show_curves, task_dict, write_atomic, write_json
 from .data import Facts, Sample, find_samples, find_task, fingerprint, leaks, prepare, print_faults
 from .data import read_pair, survey
 from .losses import dice_ce
@@ -120,6 +122,7 @@ class Run:
     ):
         self.folder, self.save, self.history, self.best = Path(folder), save, [], -1.
         self.waited = self.stepped = 0.   # seconds without a batch, and at work on one
+        self.state, self.due = self.folder/'state.npz', time.monotonic()+10
 
     @property
     def share_waited(self) -> float: return self.waited/max(self.waited+self.stepped, 1e-9)
@@ -136,6 +139,24 @@ class Run:
         table.writeheader()
         table.writerows(self.history)
         write_atomic(self.folder/'history.csv', out.getvalue().encode())
+
+# %% ../nbs/04_train.ipynb #cd347b6f
+@patch
+def keep(self:Run, model, **place):
+    "Write down where the run is, if it is time to"
+    began = time.monotonic()
+    if began<self.due: return
+    write_state(self.state, model, dict(place, history=self.history))
+    now = time.monotonic()
+    self.due = now+max(10, 100*(now-began))
+
+@patch
+def go_on(self:Run, model) -> dict: # Empty for a new run
+    "Put the model and the history back to where the run was broken off"
+    place = read_state(self.state, model) if self.state.is_file() else {}
+    self.history = place.pop('history', [])
+    self.best = max((row['valid_iou'] for row in self.history), default=-1.)
+    return place
 
 # %% ../nbs/04_train.ipynb #f6672ec3
 def keep_memory():
@@ -191,20 +212,26 @@ def fit(
                   jit_compile=worth_compiling(config, len(batches)))
     optimizer.build(model.trainable_variables)   # else the first step is traced twice
     budget = Budget(config, len(batches), time.monotonic() if start is None else start)
+    place = run.go_on(model)
+    if place: budget.start, budget.step = time.monotonic()-place['seconds'], place['step']
     bar = tqdm(total=100, bar_format='{desc} {percentage:3.0f}%|{bar:20}| {postfix}', leave=False)
-    try: _epochs(model, batches, valid, config, run, budget, bar)
+    try: _epochs(model, batches, valid, config, run, budget, bar, place)
     except KeyboardInterrupt:
-        bar.write('interrupted: the best model so far is kept')
+        bar.write('interrupted: the best model so far is kept'
+                  + ('; the same command goes on' if run.state.is_file() else ''))
         if not run.history: _check(model, source.prep, valid, source.task, run, budget, dict(epoch=0))
     finally: bar.close()
     return run
 
 # %% ../nbs/04_train.ipynb #11dd2faf
-def _epochs(model, batches, valid, config, run, budget, bar):
-    "The epochs of a run, with validations between them"
-    checked, seen, cost, prep = time.monotonic(), [], 0., batches.source.prep
-    for epoch in count():
-        for i,(batch,waited) in enumerate(_waiting(epoch_batches(batches, epoch)), 1):
+def _epochs(model, batches, valid, config, run, budget, bar, place):
+    "The epochs of a run from a place on, with validations between them"
+    seen, cost, prep = place.get('seen', []), place.get('cost', 0.), batches.source.prep
+    checked, begun = time.monotonic()-place.get('since', 0), place.get('epoch', 0)
+    first = place.get('batch', 0)
+    for epoch in count(begun):
+        if epoch>begun: first = 0
+        for i,(batch,waited) in enumerate(_waiting(epoch_batches(batches, epoch, first)), first+1):
             run.waited += waited
             began = time.monotonic()
             seen.append(_step(model, batch, budget, config))
@@ -220,7 +247,9 @@ def _epochs(model, batches, valid, config, run, budget, bar):
                 cost = _check(model, prep, valid, batches.source.task, run, budget, row)
                 checked, seen, budget.reserve = time.monotonic(), [], 1.2*cost
                 bar.write(_line(run.history[-1]))
-            if budget.share>=1: return
+            if budget.share>=1: return run.state.unlink(missing_ok=True)
+            run.keep(model, epoch=epoch, batch=i, step=budget.step, seconds=budget.elapsed,
+                     seen=seen, cost=cost, since=time.monotonic()-checked)
 
 # %% ../nbs/04_train.ipynb #8b38522d
 def _waiting(batches):
@@ -308,6 +337,7 @@ def train(
     mode:str='',                              # 'letterbox' (whole photos) or 'native' (crops); empty: chosen
     seed:int=0,                               # Of weights, order and augmentation
     runs:str='runs',                          # Folder of all runs
+    resume:str='',                            # Run to go on with; 'no': a new one; empty: found by itself
 ) -> Trained:
     "Train a model on a folder of photos and masks, keeping the best by validation IoU"
     start = time.monotonic()
@@ -319,36 +349,60 @@ def train(
     pairs = {k: [(s, f) for s,f in good if s.split==k] for k in ('train', 'valid')}
     print(f"{len(pairs['train'])} training and {len(pairs['valid'])} validation photos, "
           f"classes {', '.join(task.classes)}", *reasons, sep='\n')
-    return _train(pairs, task, prep, config, Path(model_out), Path(runs), start)
+    return _train(pairs, task, prep, config, Path(model_out), Path(runs), resume, start)
 
 # %% ../nbs/04_train.ipynb #1a7ee4c3
-def _train(pairs, task, prep, config, model_out, runs, start):
+def _train(pairs, task, prep, config, model_out, runs, resume, start):
     "The run itself, once everything is chosen"
     keras.utils.set_random_seed(config.seed)
     model = NETS[config.net](task, **(dict(width=config.width) if config.width else {}))
-    folder = _new_folder(runs)
-    print(f'{config.net} network, {model.count_params():,} parameters; run folder {folder}')
     source = Source([s for s,_ in pairs['train']], task, prep)
     augment, why = suggested_augment(source)
     print(f'augmentation: {why}')
     facts = dict(config=asdict(config), augment=asdict(augment),
                  trained_on=[fingerprint(s.image) for s,_ in pairs['train']])
-    write_json(folder/'config.json', dict(facts['config'], prep=asdict(prep), augment=facts['augment']))
+    decides = dict(facts['config'], prep=asdict(prep), augment=facts['augment'], task=task_dict(task),
+                   data=_data_mark(pairs))
+    folder, lock = _run_folder(runs, decides, resume)
+    print(f'{config.net} network, {model.count_params():,} parameters; run folder {folder}')
     def save(row):
         scores = dict(row, valid_photos=len(pairs['valid']))
         save_model(folder/'model.keras', model, task, prep, scores=scores, threshold=.5, **facts)
         if model_out.suffix=='.keras': write_atomic(model_out, (folder/'model.keras').read_bytes())
         else: save_model(model_out, model, task, prep, scores=scores, threshold=.5, **facts)
     batches = Batches(source, [(f.h, f.w) for _,f in pairs['train']], config.batch_size, augment, config.seed)
-    run = fit(model, batches, [s for s,_ in pairs['valid']], config, Run(folder, save), start)
+    try: run = fit(model, batches, [s for s,_ in pairs['valid']], config, Run(folder, save), start)
+    finally: let_go(lock)
     print(f'best validation IoU {run.best:.4f} over {len(pairs["valid"])} photos; '
           f'waited for data: {run.share_waited:.0%} of the time\nmodel: {model_out}')
     return Trained(model_out, folder, run.best, tuple(run.history))
 
-def _new_folder(runs):
-    "A run folder named by the time, new"
-    stamp = datetime.now().strftime('%Y%m%d-%H%M%S')
-    names = [stamp, *(f'{stamp}-{i}' for i in range(2, 100))]
-    folder = runs/next(n for n in names if not (runs/n).exists())
-    folder.mkdir(parents=True)
-    return folder
+# %% ../nbs/04_train.ipynb #a9aec6d7
+def _data_mark(pairs):
+    "A short name for the photos and masks of a run and their split"
+    lines = (f'{s.split} {s.name} {fingerprint(s.image)} {fingerprint(s.mask or s.quad)}'
+             for k in ('train', 'valid') for s,_ in pairs[k])
+    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:16]
+
+def _run_folder(runs, decides, resume):
+    "The folder of a run that goes on, or of a new one, and its lock"
+    folder, lock, why = broken_off(runs, decides) if not resume else (None, None, '')
+    if resume not in ('', 'no'): folder, lock = _asked_for(Path(resume), decides)
+    if folder: print(f'{folder.name} was broken off and goes on; `--resume no` begins anew')
+    elif why: print(f'{why}: a new run begins')
+    if not folder:
+        folder = free_path(runs/datetime.now().strftime('%Y%m%d-%H%M%S'))
+        folder.mkdir(parents=True)
+        write_json(folder/'config.json', decides)
+        lock = held(folder)
+    return folder, lock
+
+def _asked_for(folder, decides):
+    "A run that must go on"
+    if not (folder/'state.npz').is_file():
+        raise FileNotFoundError(f'{folder}: no run that was broken off is there (it would have a state.npz).')
+    if differ := differences(json.loads((folder/'config.json').read_text(encoding='utf-8')), decides):
+        raise ValueError(f'{folder} cannot go on: {"; ".join(differ)}. Give what it began with, '
+                         'or begin anew with `--resume no`.')
+    if not (lock := held(folder)): raise RuntimeError(f'{folder}: another process is at work on it.')
+    return folder, lock
