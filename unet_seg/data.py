@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'SPLITS', 'Sample', 'scan', 'read_pair', 'fingerprint', 'Facts', 'measure', 'survey', 'find_task',
            'task_of_values', 'with_groups', 'write_splits', 'read_splits', 'leaks', 'find_samples', 'prepare',
-           'in_fold', 'print_faults']
+           'in_fold', 'misplaced', 'print_faults']
 
 # %% ../nbs/02_data.ipynb #f020b167
 import csv, hashlib, os
@@ -53,11 +53,12 @@ def _listed(folder):
     except (FileNotFoundError, NotADirectoryError, PermissionError): return []
 
 def _files_in(folder):
-    "The names of the files in a folder; a link counts where it leads to a file"
+    "The files in a folder, by name with a suffix in lower case; a link counts where it leads to a file"
     def is_file(entry):
         try: return entry.is_file()
         except OSError: return False   # links in a circle
-    return {e.name for e in _listed(folder) if is_file(e)}
+    names = (e.name for e in _listed(folder) if is_file(e))
+    return {stem+suffix.lower(): stem+suffix for stem,suffix in map(os.path.splitext, names)}
 
 # %% ../nbs/02_data.ipynb #1ae05b89
 def _photos(root, deep):
@@ -78,8 +79,8 @@ def _samples_of(base, prefix, group):
         known, told = _files_in(masks), _files_in(quads)
         for name in names:
             stem = os.path.splitext(name)[0]
-            mask = next((masks/n for n in (f'{stem}.png', f'{name}.png') if n in known), None)
-            quad = quads/f'{stem}.json' if f'{stem}.json' in told else None
+            mask = next((masks/known[n] for n in (f'{stem}.png', f'{name}.png') if n in known), None)
+            quad = quads/told[n] if (n := f'{stem}.json') in told else None
             yield Sample(f'{prefix}{rel}{stem}', here/name, mask, quad, group=group or rel.rstrip('/'))
 
 # %% ../nbs/02_data.ipynb #9408e108
@@ -202,6 +203,9 @@ def task_of_values(
     ids = sorted({*map(int, values)}-{255})
     if 255 in values and ids in ([0], []):
         raise ValueError(f'{where}: masks hold {sorted(values)}; '+explain_values({0, 255}))
+    if not values:
+        raise ValueError(f'{where}: no mask can be read as class ids; `unet-seg doctor {where}` tells what '
+                         'they hold and how to map them.')
     if not ids or ids==[0]:
         raise ValueError(f'{where}: no mask marks anything; the masks hold only {sorted(values)}.')
     if ids[-1]>40:
@@ -216,7 +220,9 @@ def _csv_rows(file, needed=()):
     try: text = file.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as e:
         raise ValueError(f'{file}: not UTF-8 ({e.reason}); save it as CSV in UTF-8.') from None
-    rows = csv.DictReader(StringIO(text, newline=''))
+    first = text.partition('\n')[0]   # where a comma is the decimal point, spreadsheets write semicolons
+    comma = ';' if ';' in first and ',' not in first else ','
+    rows = csv.DictReader(StringIO(text, newline=''), delimiter=comma)
     if not {*needed} <= {*(rows.fieldnames or ())}:
         raise ValueError(f'{file}: columns {rows.fieldnames}; needed are at least {" and ".join(needed)}.')
     return [{k: v or '' for k,v in row.items() if k} for row in rows]
@@ -270,6 +276,7 @@ SPLITS = dict(train='train', val='valid', valid='valid', validation='valid', dev
 def _inside(folder, rel, where):
     "The path of a file named in `splits.csv`, which may not lead out of the folder"
     if not rel: return None
+    if '\\' in rel and not (folder/rel).exists(): rel = rel.replace('\\', '/')   # written on Windows
     try: path = (folder/rel).resolve()
     except (OSError, RuntimeError) as e:   # links in a circle; which of them depends on Python's version
         raise ValueError(f'{where}: {rel!r}: {e}; name a file inside the data folder.') from None
@@ -338,7 +345,7 @@ def prepare(
     task = _stated_task(classes, map) or find_task(folder, found)
     good, faults = survey([s for s in found if s.labelled], task)
     if not good:
-        first = [*faults, f'{found[0].image}: no mask'][0]
+        first = '; '.join(filter(None, [[*faults, f'{found[0].image}: no mask'][0], misplaced(folder)]))
         raise ValueError(f'{folder}: none of {len(found)} photos can be used. First: {first}')
     _refuse_unmarked(folder, good, task)
     old = {s.name: s for s in read_splits(folder)} if (folder/'splits.csv').is_file() else {}
@@ -412,6 +419,20 @@ def _stated_task(classes, map):
     names = tuple(c.strip() for c in classes.split(',')) if classes else Task().classes
     return Task(names, ignore=None if 255 in dict(values) else 255, values=values)
 
+# %% ../nbs/02_data.ipynb #fe53da36
+def misplaced(
+    folder:str|Path, # A data folder whose photos have no masks
+) -> str:            # A sentence, or nothing
+    "Where the masks may be instead"
+    folder = Path(folder)
+    if folder.name in ('images', 'masks') and (folder.parent/'images').is_dir():
+        return f'give the folder above, {folder.parent}'
+    if (folder/'masks').is_dir(): return ''
+    others = (f for f in sorted(folder.iterdir()) if f.is_dir() and f.name!='images' and f.name[0]!='.')
+    other = next((f for f in others if any(p.suffix.lower()=='.png' for p in f.iterdir())), None)
+    return f'masks are looked for in masks/; if {other} holds them, rename it' if other else ''
+
+# %% ../nbs/02_data.ipynb #4ecfaf46
 def _refuse_unmarked(folder, good, task):
     "Stop where no mask holds any class but background"
     seen = {v for _,f in good for v in f.counts}

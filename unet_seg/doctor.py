@@ -16,7 +16,7 @@ from statistics import median
 from tqdm.auto import tqdm
 from .alike import alike
 from .core import IMAGE_SUFFIXES, Task, read_task
-from .data import leaks, read_splits, scan, task_of_values, with_groups
+from .data import leaks, misplaced, read_splits, scan, task_of_values, with_groups
 from .findings import REMEDIES, ClassShare, Findings, printable, problem
 from .looks import Look, look
 from .masks import RULES, one_rule
@@ -34,6 +34,7 @@ def _listing(folder):
     samples, files = samples if has else scan(folder, twice=True), [*_files(folder)]
     samples = _with_other_masks(samples, files)
     used, stems = {p for s in samples for p in (s.image, s.mask) if p}, {s.image.stem for s in samples}
+    stems |= {p.stem for p,kind in files if kind=='images' and p.suffix.lower() in IMAGE_SUFFIXES}
     problems += _same_names(samples, folder)
     problems += [problem('photo without mask', printable(s.image, folder), 'no mask and no quad',
                          name=printable(s.name)) for s in samples if not s.labelled]
@@ -78,8 +79,8 @@ def _stray(path, kind, folder, stems, has):
         if not known: return problem('file of another kind', file, f'{suffix} is not read here')
         if has: return problem('not in splits.csv', file, 'a photo that no row names')
         return problem('missing file', file, 'a link that leads nowhere')
-    if known and not (has and path.stem in stems):
-        return problem('mask without photo', file, 'no photo of this name')
+    if known and path.stem not in stems: return problem('mask without photo', file, 'no photo of this name')
+    if known and not has: return problem('mask without photo', file, 'its photo has another mask, or a quad')
 
 # %% ../nbs/02g_doctor.ipynb #77735981
 def _find_task(folder, task, looks):
@@ -311,7 +312,8 @@ def doctor(
     problems += [*trouble, *_odd_problems(looks, folder), *_value_problems(looks, task, stated, folder)]
     classes, by_split = _class_shares(looks, task)
     if not any(c.pixels for c in classes[1:]):
-        problems.append(problem('nothing marked', 'masks', 'no usable mask marks anything', True))
+        what = '; '.join(filter(None, ['no usable mask marks anything', misplaced(folder)]))
+        problems.append(problem('nothing marked', 'masks', what, True))
     problems += [*_unmarked(classes, task), *_label_problems(samples, folder)]
     if has_splits: problems += _split_problems(looks, samples, task, by_split)
     twins, near = _twins(looks, folder)
