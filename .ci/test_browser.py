@@ -36,6 +36,13 @@ HELPERS = '''
     like(x, y, rgb) { return u.canvas() && u.unlike(x, y, 1, rgb)==0 },
     frame: () => new Promise(requestAnimationFrame),
     pause: ms => new Promise(done => setTimeout(done, ms)),
+    async answer(asked) {   // ipykernel 7.0 to 7.3 may see a request only when the next one comes
+      for (;;) {
+        const told = await Promise.race([asked.then(value => ({value})), u.pause(5000)])
+        if (told) return told.value
+        u.kernel().requestKernelInfo().catch(() => {})
+      }
+    },
     async listening() {   // ipyevents listens some time after the canvas is there; 3 s at most
       for (const start=performance.now(); performance.now()-start<3000; await u.frame()) {
         const e = new MouseEvent('contextmenu', {cancelable: true})
@@ -230,7 +237,7 @@ class Page:
     def __init__(self, server, window, name, photo, size):
         self.server, self.name, self.folder = server, name, server.root/name.split('/')[0]
         self.window, self.page, self.images = window, window.page, self.folder/'photos/images'
-        self.photo, self.size = photo, size
+        self.photo, self.size, self.kernel = photo, size, ''
 
     @property
     def file(self): return self.folder/f'photos/labels/{self.photo}.json'
@@ -255,10 +262,6 @@ class Page:
                 if (told) break
                 await ours.kernel().reconnect()
             }
-            for (let i=0; i<3; i++) {   // or the first cell, which then waits for ever in a kernel that is idle
-                const done = ours.kernel().requestExecute({code: '', silent: true, store_history: false}).done
-                if (await Promise.race([done, ours.pause(10000)])) break
-            }
             jupyterapp.shell.activateById(p.id)
             jupyterapp.shell.collapseLeft()
         }''')
@@ -272,7 +275,7 @@ class Page:
             p.content.activeCellIndex = i
             p.content.mode = 'command'
             const done = jupyterapp.commands.execute('notebook:run-cell')
-            if (wait) await done
+            if (wait) await ours.answer(done)
         }''', [cell, wait])
         if wait:
             out = self.js('i => ours.panel().content.widgets[i].model.outputs.toJSON()', cell)
@@ -297,7 +300,7 @@ class Page:
         "A value from the kernel"
         r = self.js('''async code => {
             const opts = {code: '', silent: true, store_history: false, user_expressions: {v: code}}
-            return (await ours.kernel().requestExecute(opts).done).content.user_expressions.v
+            return (await ours.answer(ours.kernel().requestExecute(opts).done)).content.user_expressions.v
         }''', code)
         assert r['status']=='ok', r
         return ast.literal_eval(r['data']['text/plain'])
@@ -311,7 +314,9 @@ for w in [*_instances.values()]:
     if w is not _CANVAS_MANAGER: w.close()   # that one serves every canvas of the kernel
 get_ipython().reset()"""
         self.page.mouse.move(1490, 990)
-        self.js("async code => { await ours.kernel().requestExecute({code, silent: true, store_history: false}).done }", code)
+        self.js('''async code => {
+            await ours.answer(ours.kernel().requestExecute({code, silent: true, store_history: false}).done)
+        }''', code)
         self.window.clear()
 
     def away(self): self.page.mouse.move(1490, 990)
@@ -380,9 +385,12 @@ get_ipython().reset()"""
 
     def wait(self, found, timeout=10):
         "Wait until `found()` is true"
-        end = time.monotonic()+timeout
+        end, nudge = time.monotonic()+timeout, time.monotonic()+2
         while not found():
             if time.monotonic()>end: return False
+            if time.monotonic()>nudge and self.kernel=='ipykernel-7.3.0':   # as `answer` does
+                self.js('() => { ours.kernel().requestKernelInfo().catch(() => {}) }')
+                nudge += 2
             self.page.wait_for_timeout(25)
         return True
 

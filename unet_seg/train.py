@@ -146,7 +146,10 @@ def keep(self:Run, model, **place):
     "Write down where the run is, if it is time to"
     began = time.monotonic()
     if began<self.due: return
-    write_state(self.state, model, dict(place, history=self.history))
+    try: write_state(self.state, model, dict(place, history=self.history))
+    except OSError as e:
+        tqdm.write(f'{self.state}: {e.strerror or e}; the run goes on, but after a kill it would begin anew')
+        began -= 1   # and is not tried again for a while
     now = time.monotonic()
     self.due = now+max(10, 100*(now-began))
 
