@@ -277,11 +277,11 @@ def _inside(folder, rel, where):
     "The path of a file named in `splits.csv`, which may not lead out of the folder"
     if not rel: return None
     if '\\' in rel and not (folder/rel).exists(): rel = rel.replace('\\', '/')   # written on Windows
-    try: path = (folder/rel).resolve()
+    if Path(rel).is_absolute() or '..' in Path(rel).parts:   # links that lie inside may lead elsewhere
+        raise ValueError(f'{where}: {rel!r} leads out of the data folder; name files inside it.')
+    try: (folder/rel).resolve()
     except (OSError, RuntimeError) as e:   # links in a circle; which of them depends on Python's version
         raise ValueError(f'{where}: {rel!r}: {e}; name a file inside the data folder.') from None
-    if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f'{where}: {rel!r} leads out of the data folder; name files inside it.')
     return folder/rel
 
 def _row_sample(folder, row, where):
@@ -342,27 +342,28 @@ def prepare(
     "Check a folder of photos and masks, and freeze its split"
     folder = Path(data)
     found = scan(folder)
-    task = _stated_task(classes, map) or find_task(folder, found)
+    task = _stated_task(folder, classes, map) or find_task(folder, found)
     good, faults = survey([s for s in found if s.labelled], task)
-    if not good:
-        first = '; '.join(filter(None, [[*faults, f'{found[0].image}: no mask'][0], misplaced(folder)]))
-        raise ValueError(f'{folder}: none of {len(found)} photos can be used. First: {first}')
+    if not good: _refuse_all(folder, found, faults)
     _refuse_unmarked(folder, good, task)
     old = {s.name: s for s in read_splits(folder)} if (folder/'splits.csv').is_file() else {}
     samples, near, line = _grouped(folder, good, old, group)
-    samples = _dealt(samples, good, valid, test, seed, folds)
+    usable = {s.name for s in samples}
+    rest = [s for n,s in old.items() if n not in usable]   # rows of photos that cannot be used now
+    samples = _dealt(samples, good, rest, valid, test, seed, folds)
     if not force: _refuse_leaks(folder, samples, near)
     write_json(folder/'task.json', task_dict(task))
-    write_splits(folder, samples)
-    _say(folder, task, samples, len(found)-sum(s.labelled for s in found), faults)
+    write_splits(folder, samples+rest)
+    _say(folder, task, samples, len(found)-sum(s.labelled for s in found), faults, len(old), rest)
     if line: print(line)
     return samples
 
 # %% ../nbs/02_data.ipynb #3028e9ab
 def _grouped(folder, good, old, group):
     "Old samples as they were, new ones with a group; sets that look alike; a line about them"
-    fresh = {s.name: s for s in with_groups([s for s,_ in good if s.name not in old], group, folder)}
-    samples = [old.get(s.name) or fresh[s.name] for s,_ in good]
+    new = _told_by_folders([s for s,_ in good if s.name not in old]) if not old else []
+    fresh = {s.name: s for s in with_groups(new or [s for s,_ in good if s.name not in old], group, folder)}
+    samples = [_row_now(old[s.name], s) if s.name in old else fresh[s.name] for s,_ in good]
     near = [] if group else alike(*zip(*(f.look for _,f in good)))
     if not near: return samples, near, ''
     groups, kept = [s.group for s in samples], {s.group for s in samples if s.name in old}
@@ -374,17 +375,32 @@ def _grouped(folder, good, old, group):
     return ([replace(s, group=g) for s,g in zip(samples, joined)], near,
             f'look alike and stay together: {n} photos in {len(near)} sets')
 
-# %% ../nbs/02_data.ipynb #b77c481a
-def _dealt(samples, good, valid, test, seed, folds):
-    "Samples with their splits and folds; those that have one keep it"
+def _told_by_folders(samples):
+    "The samples with the splits that folders called train, valid and test tell; nothing where none do"
+    told = [SPLITS.get(s.name.split('/')[0].lower()) for s in samples]
+    if not all(told) or not {'train', 'valid'}<={*told}: return []
+    print('split: as the folders say, such as train')
+    return [replace(s, split=k, group='') for s,k in zip(samples, told)]
+
+def _row_now(row, found):
+    "A row of `splits.csv` with the files that are there now where it names none, or one that is gone"
+    def file(k): return old if (old := getattr(row, k)) and old.exists() else getattr(found, k)
+    return replace(row, **{k: file(k) for k in ('image', 'mask', 'quad')})
+
+# %% ../nbs/02_data.ipynb #07b10f1e
+def _dealt(samples, good, rest, valid, test, seed, folds):
+    "Samples with their splits and folds; those that have one keep it, and so do the groups of `rest`"
     sizes, shows = Counter(s.group for s in samples), {}
     for s,(_,facts) in zip(samples, good): shows.setdefault(s.group, set()).update(facts.counts)
-    splits = split_groups(sizes, valid, test, seed, {s.group: s.split for s in samples if s.split}, shows)
+    known = {s.group: s.split for s in rest+samples if s.split and s.group in sizes}
+    splits = split_groups(sizes, valid, test, seed, known, shows)
     samples = [s if s.split else replace(s, split=splits[s.group]) for s in samples]
-    if not folds: return samples
+    dealt = 1+max((s.fold for s in samples if s.fold is not None), default=-1)
     inner = Counter(s.group for s in samples if s.split!='test')
-    kept = {s.group: s.fold for s in samples if s.fold is not None}
-    dealt = fold_groups(inner, folds, seed, kept, shows)
+    if not folds and not 0<dealt<=len(inner): return samples
+    same = not folds or folds==dealt   # another number of folds deals anew
+    kept = {s.group: s.fold for s in samples if same and s.fold is not None}
+    dealt = fold_groups(inner, folds or dealt, seed, kept, shows)
     return [s if s.split=='test' else replace(s, fold=dealt[s.group]) for s in samples]
 
 def _refuse_leaks(folder, samples, near):
@@ -409,14 +425,16 @@ def in_fold(
         raise ValueError(f'fold={fold}: the folds are {known}; `prepare` makes them with --folds.')
     return [s if s.fold is None else replace(s, split='valid' if s.fold==fold else 'train') for s in samples]
 
-# %% ../nbs/02_data.ipynb #cb255bcf
-def _stated_task(classes, map):
+# %% ../nbs/02_data.ipynb #c440eb46
+def _stated_task(folder, classes, map):
     "The task given in words, or None"
     if not classes and not map: return None
     try: values = tuple(tuple(int(v) for v in pair.split('=')) for pair in map.split(',') if pair)
     except ValueError: values = ((),)
     if any(len(v)!=2 for v in values): raise ValueError(f'--map {map!r}: write VALUE=CLASS, such as 255=1.')
-    names = tuple(c.strip() for c in classes.split(',')) if classes else Task().classes
+    stated = folder/'task.json'
+    known = read_task(stated) if stated.is_file() else Task()
+    names = tuple(c.strip() for c in classes.split(',')) if classes else known.classes
     return Task(names, ignore=None if 255 in dict(values) else 255, values=values)
 
 # %% ../nbs/02_data.ipynb #fe53da36
@@ -432,7 +450,12 @@ def misplaced(
     other = next((f for f in others if any(p.suffix.lower()=='.png' for p in f.iterdir())), None)
     return f'masks are looked for in masks/; if {other} holds them, rename it' if other else ''
 
-# %% ../nbs/02_data.ipynb #4ecfaf46
+# %% ../nbs/02_data.ipynb #b820220d
+def _refuse_all(folder, found, faults):
+    "Stop where no photo can be used"
+    first = '; '.join(filter(None, [[*faults, f'{found[0].image}: no mask'][0], misplaced(folder)]))
+    raise ValueError(f'{folder}: none of {len(found)} photos can be used. First: {first}')
+
 def _refuse_unmarked(folder, good, task):
     "Stop where no mask holds any class but background"
     seen = {v for _,f in good for v in f.counts}
@@ -448,7 +471,7 @@ def print_faults(
     for line in faults[:10]: print('left out:', line)
     if len(faults)>10: print(f'left out: {len(faults)-10} more')
 
-def _say(folder, task, samples, unlabelled, faults):
+def _say(folder, task, samples, unlabelled, faults, old, rest):
     "Print what was found and what was decided"
     counts = Counter(s.split for s in samples)
     groups = Counter(s.group for s in samples)
@@ -458,4 +481,6 @@ def _say(folder, task, samples, unlabelled, faults):
     else: print(f'split: {split}; every photo its own group')
     print_faults(faults)
     if unlabelled: print(f'left out: {unlabelled} photos without a mask or quad')
+    if old: print(f'{old-len(rest)} photos keep their row; delete splits.csv to deal all anew')
+    if rest: print(f'kept: {len(rest)} rows of photos that cannot be used now, such as {rest[0].name}')
     print(f'written: {folder/"splits.csv"} and {folder/"task.json"}')

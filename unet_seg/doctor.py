@@ -31,7 +31,10 @@ def _listing(folder):
             why = str(e).replace(f'{folder/"splits.csv"}, ', '')
             problems.append(problem('splits.csv', 'splits.csv', printable(why), True))
     has = samples is not None
-    samples, files = samples if has else scan(folder, twice=True), [*_files(folder)]
+    new = _unlisted(samples, folder) if has else []
+    problems += [problem('not in splits.csv', printable(s.image, folder), 'a photo that no row names')
+                 for s in new]
+    samples, files = [*samples, *new] if has else scan(folder, twice=True), [*_files(folder)]
     samples = _with_other_masks(samples, files)
     used, stems = {p for s in samples for p in (s.image, s.mask) if p}, {s.image.stem for s in samples}
     stems |= {p.stem for p,kind in files if kind=='images' and p.suffix.lower() in IMAGE_SUFFIXES}
@@ -41,6 +44,13 @@ def _listing(folder):
     for path,kind in files:
         if path not in used and (p := _stray(path, kind, folder, stems, has)): problems.append(p)
     return samples, problems, has
+
+# %% ../nbs/02g_doctor.ipynb #26b034dc
+def _unlisted(samples, folder):
+    "The photos that no row of splits.csv names"
+    known = {s.image for s in samples}
+    try: return [s for s in scan(folder, twice=True) if s.image not in known]
+    except ValueError: return []   # no photo at all
 
 def _files(folder):
     "Every file under an images or masks folder, with that folder's name; links to folders are not followed"
@@ -182,9 +192,13 @@ def _twins(looks, folder):
     known = {l.mark for v in near for l in v}
     twice = [v for v in same.values() if len(v)>1]
     problems = [_twin_problem('the same photo', v, folder) for v in twice]
-    problems += [_twin_problem('near duplicates', v, folder) for v in near]
+    problems += [_twin_problem('near duplicates', v, folder) for v in near if not _together(v)]
     near += [v for v in twice if v[0].mark not in known]
     return problems, tuple(tuple(l.sample.name for l in v) for v in near)
+
+def _together(found):
+    "Whether a split has been made and keeps these photos in one group"
+    return all(l.sample.split for l in found) and len({(l.sample.group, l.sample.split) for l in found})==1
 
 def _twin_problem(what, found, folder):
     "One set of twins: worse where they stand on two sides of the split"
@@ -315,7 +329,9 @@ def doctor(
         what = '; '.join(filter(None, ['no usable mask marks anything', misplaced(folder)]))
         problems.append(problem('nothing marked', 'masks', what, True))
     problems += [*_unmarked(classes, task), *_label_problems(samples, folder)]
-    if has_splits: problems += _split_problems(looks, samples, task, by_split)
+    if has_splits:
+        dealt, by_split = [l for l in looks if l.sample.split], {k: v for k,v in by_split.items() if k}
+        problems += _split_problems(dealt, [s for s in samples if s.split], task, by_split)
     twins, near = _twins(looks, folder)
     problems += [*twins, *_tiny(looks, task, size)]
     shown = {n for c in classes for n in c.examples}

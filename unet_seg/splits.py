@@ -11,6 +11,7 @@ from collections import Counter
 
 # %% ../nbs/00o_splits.ipynb #c713835b
 MIDV_GROUP = r'(?:^|/)(?:\d\d_)?([a-z]{3}_[a-z0-9_]+?)(?:_new|_old)?(?=/|$)'
+_NUMBER = r'(?i)[_\-](f|fr|frame|img|image)?[_\-]?\d+$'
 _MIDV_FRAME = r'(?:^|/)\d\d_[a-z]{3}_\w+/([A-Z]{2})/\1\d\d_\d+$'
 
 def name_groups(
@@ -23,7 +24,7 @@ def name_groups(
     if not pattern and all(re.search(_MIDV_FRAME, n) for n in names): pattern = MIDV_GROUP
     if pattern: return [_matched(pattern, n) for n in names]
     known = [*known] or ['']*len(names)
-    stems = [g or re.sub(r'[_\-]\d+$', '', n) for n,g in zip(names, known)]
+    stems = [g or re.sub(_NUMBER, '', n) for n,g in zip(names, known)]
     return stems if len({*stems})>=3 else [g or n for n,g in zip(names, known)]
 
 def _matched(pattern, name):
@@ -31,6 +32,8 @@ def _matched(pattern, name):
     try: m = re.search(pattern, name)
     except re.error as e: raise ValueError(f'--group {pattern!r}: not a regular expression ({e}).') from None
     if not m: raise ValueError(f'--group {pattern!r}: does not match the name {name!r}.')
+    if m.re.groups and m[1] is None:
+        raise ValueError(f'--group {pattern!r}: its group takes no part of the name {name!r}.')
     return m[1] if m.re.groups else m[0]
 
 # %% ../nbs/00o_splits.ipynb #05dc2cb0
