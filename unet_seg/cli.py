@@ -110,6 +110,7 @@ def _hushed():
 def _verb(room, name):
     "A function of a room, imported when it is needed"
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')   # what cannot be read is said by name
     logging.getLogger('tensorflow').setLevel(logging.ERROR)   # it warns of every new photo size
     with _hushed(): return getattr(importlib.import_module(f'unet_seg.{room}'), name)
 

@@ -244,7 +244,8 @@ def _mask_values(path):
             if im.mode=='PA': a = a[...,0]
     except FileNotFoundError: raise FileNotFoundError(f'{path}: no such file.') from None
     except (OSError, ValueError, SyntaxError):
-        raise ValueError(f'{path}: not a readable mask; write masks as PNG.') from None
+        raise ValueError(f'{path}: not a readable mask: damaged, cut short or no picture; '
+                         'write it again as PNG.') from None
     if a.ndim==3:
         if not (a[...,:3]==a[...,:1]).all():
             raise ValueError(f'{path}: the mask holds colors, not class ids; '

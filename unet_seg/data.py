@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 from .core import IMAGE_SUFFIXES, Task, brightness_range, explain_values
-from .core import read_image, read_mask, read_task
+from .core import free_path, read_image, read_mask, read_task
 from .core import task_dict, value_counts, write_atomic, write_json
 from .alike import alike, picture_hash
 from .shapes import rasterize, read_quad
@@ -79,7 +79,8 @@ def _samples_of(base, prefix, group):
         known, told = _files_in(masks), _files_in(quads)
         for name in names:
             stem = os.path.splitext(name)[0]
-            mask = next((masks/known[n] for n in (f'{stem}.png', f'{name}.png') if n in known), None)
+            names = f'{stem}.png', f'{name}.png', f'{stem}_mask.png'
+            mask = next((masks/known[n] for n in names if n in known), None)
             quad = quads/told[n] if (n := f'{stem}.json') in told else None
             yield Sample(f'{prefix}{rel}{stem}', here/name, mask, quad, group=group or rel.rstrip('/'))
 
@@ -234,17 +235,27 @@ def with_groups(
     folder:str|Path|None=None, # Where CSV files are looked for
 ) -> list[Sample]:
     "The samples with their groups filled in"
-    column = _column(Path(folder), pattern) if folder and pattern.isidentifier() and pattern!='none' else {}
-    if column: return [replace(s, group=_row_of(s, column, pattern)) for s in samples]
-    groups = name_groups([s.name for s in samples], [s.group for s in samples], pattern)
+    told = folder and pattern.isidentifier() and pattern!='none'
+    if told and (column := _column(Path(folder), pattern)):
+        return [replace(s, group=_row_of(s, column, pattern)) for s in samples]
+    try: groups = name_groups([s.name for s in samples], [s.group for s in samples], pattern)
+    except ValueError as e:
+        if not told: raise
+        raise ValueError(f'{e} And no CSV file in {folder} has a column {pattern}.') from None
     return [replace(s, group=g) for s,g in zip(samples, groups)]
 
+# %% ../nbs/02_data.ipynb #71bfd139
+_NAMED = 'name', 'image', 'photo', 'file', 'filename', 'file_name', 'path'
+
 def _column(folder, column):
-    "A CSV column by the photo's name, and by its file's; empty where no file has it"
+    "A CSV column by what the file calls each photo; empty where no file has it"
     for file in sorted(folder.glob('*.csv')):
         rows = _csv_rows(file)
-        if rows and column in rows[0] and {'name', 'image'} & {*rows[0]}:
-            return {r[k]: r[column] for r in rows for k in ('image', 'name') if r.get(k) and r[column]}
+        if not rows or column not in rows[0]: continue
+        keys = [k for k in rows[0] if k.lower() in _NAMED]
+        if not keys:
+            raise ValueError(f'{file}: has {column}, but no column that tells the photo, such as image.')
+        return {r[k]: r[column] for r in rows for k in keys if r[k] and r[column]}
     return {}
 
 def _row_of(s, column, name):
@@ -304,10 +315,11 @@ def read_splits(
     file = folder/'splits.csv'
     rows = _csv_rows(file, needed=('image', 'split'))
     samples = [_row_sample(folder, row, f'{file}, line {i}') for i,row in enumerate(rows, 2)]
-    twice = [n for n,k in Counter(s.name for s in samples).items() if k>1]
-    if twice:
-        raise ValueError(f'{file}: {len(twice)} names occur twice, such as {twice[0]!r}; '
-                         'names must be unique.')
+    for what in 'name', 'image':
+        twice = [n for n,k in Counter(getattr(s, what) for s in samples).items() if k>1]
+        if twice:
+            raise ValueError(f'{file}: {len(twice)} {what}s occur twice, such as {str(twice[0])!r}; '
+                             'keep one row of each.')
     return samples
 
 # %% ../nbs/02_data.ipynb #c50f9faf
@@ -332,11 +344,12 @@ def prepare(
     data:str|Path,     # Data folder: images/ with masks/ or ground_truth/
     valid:float=.15,   # Share of photos for validation
     test:float=.15,    # Share of photos kept for the benchmark
-    group:str='',      # Regular expression on names that finds the group; 'none': every photo alone
+    group:str='',      # Column of a CSV file, or regular expression on names; 'none': every photo alone
     classes:str='',    # Class names separated by commas, background first; read off the masks if empty
     map:str='',        # Mask values to class ids, such as 255=1 or 128=1,255=2
     seed:int=0,        # Another seed, another split
     folds:int=0,       # Deal training and validation photos to this many folds, for cross-validation
+    again:bool=False,  # Deal anew what is in splits.csv already; groups stay
     force:bool=False,  # Write a split that leaks
 ) -> list[Sample]:     # The usable samples with their splits
     "Check a folder of photos and masks, and freeze its split"
@@ -344,30 +357,41 @@ def prepare(
     found = scan(folder)
     task = _stated_task(folder, classes, map) or find_task(folder, found)
     good, faults = survey([s for s in found if s.labelled], task)
-    if not good: _refuse_all(folder, found, faults)
-    _refuse_unmarked(folder, good, task)
+    _refuse_useless(folder, found, good, faults, task)
     old = {s.name: s for s in read_splits(folder)} if (folder/'splits.csv').is_file() else {}
-    samples, near, line = _grouped(folder, good, old, group)
-    usable = {s.name for s in samples}
-    rest = [s for n,s in old.items() if n not in usable]   # rows of photos that cannot be used now
+    kept = {} if again else old
+    samples, near, line = _grouped(folder, good, kept, group, old if again else None)
+    used = {s.name for s in samples}
+    rest = [s for s in kept.values() if s.name not in used]   # rows of photos that cannot be used now
     samples = _dealt(samples, good, rest, valid, test, seed, folds)
     if not force: _refuse_leaks(folder, samples, near)
+    if again and old: _put_by(folder/'splits.csv')
     write_json(folder/'task.json', task_dict(task))
     write_splits(folder, samples+rest)
-    _say(folder, task, samples, len(found)-sum(s.labelled for s in found), faults, len(old), rest)
-    if line: print(line)
+    _say(folder, task, samples, sum(not s.labelled for s in found), faults, len(kept), rest, line)
     return samples
 
-# %% ../nbs/02_data.ipynb #3028e9ab
-def _grouped(folder, good, old, group):
+# %% ../nbs/02_data.ipynb #6f11047c
+def _put_by(file):
+    "Keep a copy of a split that is dealt anew"
+    copy = free_path(file.with_name('splits_before.csv'))
+    write_atomic(copy, file.read_bytes())
+    print(f'the split as it was: {copy}')
+
+# %% ../nbs/02_data.ipynb #57f01095
+def _grouped(folder, good, old, group, before):
     "Old samples as they were, new ones with a group; sets that look alike; a line about them"
-    new = _told_by_folders([s for s,_ in good if s.name not in old]) if not old else []
-    fresh = {s.name: s for s in with_groups(new or [s for s,_ in good if s.name not in old], group, folder)}
+    new = [s for s,_ in good if s.name not in old]
+    if not old: new = _told_by_folders(new, before is not None)
+    fresh = {s.name: s for s in with_groups(new, group, folder)}
+    if before and not group:
+        fresh |= {n: replace(fresh[n], group=s.group) for n,s in before.items() if n in fresh}
     samples = [_row_now(old[s.name], s) if s.name in old else fresh[s.name] for s,_ in good]
-    near = [] if group else alike(*zip(*(f.look for _,f in good)))
+    near = alike(*zip(*(f.look for _,f in good)))
     if not near: return samples, near, ''
     groups, kept = [s.group for s in samples], {s.group for s in samples if s.name in old}
     joined, n = join_groups(groups, near, kept), sum(map(len, near))
+    if group=='none': return samples, [], f'note: {n} photos look alike, and stay apart as told'
     most, before = (max(Counter(g).values()) for g in (joined, groups))
     if len({*joined})<3<=len({*groups}) or len(good)/2<most>before:
         return samples, [], (f'note: {n} photos look alike, too many to keep together; scores may flatter. '
@@ -375,12 +399,13 @@ def _grouped(folder, good, old, group):
     return ([replace(s, group=g) for s,g in zip(samples, joined)], near,
             f'look alike and stay together: {n} photos in {len(near)} sets')
 
-def _told_by_folders(samples):
-    "The samples with the splits that folders called train, valid and test tell; nothing where none do"
+# %% ../nbs/02_data.ipynb #c6ebc312
+def _told_by_folders(samples, again):
+    "The samples with the splits that folders called train, valid and test tell, unless they are dealt again"
     told = [SPLITS.get(s.name.split('/')[0].lower()) for s in samples]
-    if not all(told) or not {'train', 'valid'}<={*told}: return []
-    print('split: as the folders say, such as train')
-    return [replace(s, split=k, group='') for s,k in zip(samples, told)]
+    if not all(told) or not {'train', 'valid'}<={*told}: return samples
+    if not again: print('split: as the folders say, such as train')
+    return [replace(s, split='' if again else k, group='') for s,k in zip(samples, told)]
 
 def _row_now(row, found):
     "A row of `splits.csv` with the files that are there now where it names none, or one that is gone"
@@ -411,7 +436,7 @@ def _refuse_leaks(folder, samples, near):
     if apart: what = f'photos that look alike are on two sides, such as {" and ".join(apart[0])}'
     if shared := leaks(samples): what = f'{len(shared)} groups are on two sides, such as {shared[0]}'
     if what:
-        raise ValueError(f'{folder/"splits.csv"}: {what}; delete the file to deal anew, mend its rows, '
+        raise ValueError(f'{folder/"splits.csv"}: {what}; deal anew with --again, mend the rows, '
                          'or take it as it is with --force.')
 
 # %% ../nbs/02_data.ipynb #93195aa9
@@ -450,14 +475,12 @@ def misplaced(
     other = next((f for f in others if any(p.suffix.lower()=='.png' for p in f.iterdir())), None)
     return f'masks are looked for in masks/; if {other} holds them, rename it' if other else ''
 
-# %% ../nbs/02_data.ipynb #b820220d
-def _refuse_all(folder, found, faults):
-    "Stop where no photo can be used"
-    first = '; '.join(filter(None, [[*faults, f'{found[0].image}: no mask'][0], misplaced(folder)]))
-    raise ValueError(f'{folder}: none of {len(found)} photos can be used. First: {first}')
-
-def _refuse_unmarked(folder, good, task):
-    "Stop where no mask holds any class but background"
+# %% ../nbs/02_data.ipynb #3e595efa
+def _refuse_useless(folder, found, good, faults, task):
+    "Stop where no photo can be used, or no mask holds any class but background"
+    if not good:
+        first = '; '.join(filter(None, [[*faults, f'{found[0].image}: no mask'][0], misplaced(folder)]))
+        raise ValueError(f'{folder}: none of {len(found)} photos can be used. First: {first}')
     seen = {v for _,f in good for v in f.counts}
     if not seen & {*range(1, len(task.classes))}:
         raise ValueError(f'{folder}: no mask marks anything; the masks hold only {sorted(seen)}. '
@@ -471,7 +494,7 @@ def print_faults(
     for line in faults[:10]: print('left out:', line)
     if len(faults)>10: print(f'left out: {len(faults)-10} more')
 
-def _say(folder, task, samples, unlabelled, faults, old, rest):
+def _say(folder, task, samples, unlabelled, faults, old, rest, line):
     "Print what was found and what was decided"
     counts = Counter(s.split for s in samples)
     groups = Counter(s.group for s in samples)
@@ -481,6 +504,7 @@ def _say(folder, task, samples, unlabelled, faults, old, rest):
     else: print(f'split: {split}; every photo its own group')
     print_faults(faults)
     if unlabelled: print(f'left out: {unlabelled} photos without a mask or quad')
-    if old: print(f'{old-len(rest)} photos keep their row; delete splits.csv to deal all anew')
+    if old: print(f'{old-len(rest)} photos keep their row; --again deals them anew')
     if rest: print(f'kept: {len(rest)} rows of photos that cannot be used now, such as {rest[0].name}')
     print(f'written: {folder/"splits.csv"} and {folder/"task.json"}')
+    if line: print(line)

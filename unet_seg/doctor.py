@@ -135,8 +135,11 @@ def _value_problems(looks, task, stated, folder):
         elif {*ids} <= {0, task.ignore}: yield problem('empty mask', file, f'nothing but {task.classes[0]}')
         elif len(ids)==1: yield problem('full mask', file, f'all of it is {task.classes[min(ids)]}')
     new = sorted({v for l,_,bad in strange if l.kind in ('ids', 'other values') for v in bad}-{255})
-    names = [*task.classes, *(f'class{k+i}' for i in range(len(new)))]
-    options = _options(names, [*table.items(), *((v, k+i) for i,v in enumerate(new))])
+    taken = {i for l in looks for i in _ids(l.counts or {}, task)} if not stated else range(k)
+    free = [i for i in range(1, k) if i not in taken]   # classes that no mask marks yet
+    places = [*free, *range(k, k+len(new))][:len(new)]
+    names = [*task.classes, *(f'class{i}' for i in places if i>=k)]
+    options = _options(names, [*table.items(), *zip(new, places)])
     only = _only(looks)
     for l,file,bad in strange: yield _foreign(l, file, sorted(bad), not stated, task, options, only)
 
@@ -152,6 +155,18 @@ def _foreign(l, file, bad, stops, task, options, only):
                        rule=RULES[l.kind], only=only(l.kind))
     found = f'{_palette(l.sample.mask)}values {bad[:8]} among {first}'
     return problem('values outside the task', file, found, stops, **options)
+
+# %% ../nbs/02g_doctor.ipynb #37b2b6ae
+def _numbered(looks, task):
+    "The problem of small numbers that look like those of objects, where nobody named the classes"
+    found = [l.pieces for l in looks if l.counts and l.sample.mask]
+    named = any(not re.fullmatch(r'class\d+', c) for c in task.classes[1:])
+    if named or len(found)<3 or None in found: return
+    most, several = max(n for n,_ in found), [p for p in found if p[0]>1]
+    whole = sum(one for _,one in several)>=.9*sum(n for n,_ in several)
+    if most>3 and len({n for n,_ in found})>1 and whole:
+        said = f'up to {most} values in a mask, from 1 on, each of them in one piece'
+        yield problem('one number for each object', 'masks', said)
 
 def _palette(path):
     "Says that a mask is a palette PNG"
@@ -206,7 +221,7 @@ def _twin_problem(what, found, folder):
     sides = Counter(l.sample.split for l in found if l.sample.split)
     first = ', '.join(names[1:5])+(f' and {len(names)-5} more' if len(names)>5 else '')
     if what=='the same photo' and len({str(l.counts) for l in found})>1: first += '; their masks differ'
-    if len(sides)<2: return problem(what, names[0], f'as {first}')
+    if len(sides)<2: return problem(what, names[0], f'as {first}', again=' --again' if sides else '')
     where = ', '.join(f'{n} in {s}' for s,n in sides.items())
     return problem(f'{what} across splits', names[0], f'{where}: the same as {first}')
 
@@ -226,18 +241,28 @@ def _split_problems(looks, samples, task, classes_by_split):
     for split in ('train', 'valid'):
         if not usable[split]:
             yield problem('no photos to train on', 'splits.csv', f'no usable photo is in {split}', True)
-    known = set().union(*classes_by_split.values())
-    for split in usable:
-        for i in sorted(known-classes_by_split.get(split, set())):
-            found = f'{task.classes[i]} occurs in no {split} mask'
-            yield problem('class absent from a split', 'splits.csv', found)
+    yield from _absent(looks, task, classes_by_split, usable)
 
+def _absent(looks, task, classes_by_split, splits):
+    "Classes that a split lacks, and whether dealing anew helps"
+    known, groups = set().union(*classes_by_split.values()), {}
+    for l in looks:
+        for i in _ids(l.counts or {}, task): groups.setdefault(i, set()).add(l.sample.group)
+    for split in splits:
+        for i in sorted(known-classes_by_split.get(split, set())):
+            n = len(groups[i])
+            deal = f' in more groups: only {n} show it'
+            if n>=len(splits): deal = ', or deal anew: `unet-seg prepare DATA --again`'
+            yield problem('class absent from a split', 'splits.csv',
+                          f'{task.classes[i]} occurs in no {split} mask', deal=deal)
+
+# %% ../nbs/02g_doctor.ipynb #198ce004
 def _by_name(samples):
     "The samples with the groups that their names suggest"
     return with_groups([replace(s, group='') for s in samples])
 
-# %% ../nbs/02g_doctor.ipynb #52e636ff
-def _tiny(looks, task, size):
+# %% ../nbs/02g_doctor.ipynb #2f531a7c
+def _tiny(looks, task, size, folder):
     "Classes that lose objects at the training size"
     total, lost, need, worst = Counter(), Counter(), {}, {}
     table = dict(task.values)
@@ -247,13 +272,13 @@ def _tiny(looks, task, size):
             total[c] += n
             lost[c] += gone
             if gone: need.setdefault(c, []).append(side)
-            if gone>worst.get(c, (0,))[0]: worst[c] = gone, l.sample
+            if gone>worst.get(c, (0,))[0]: worst[c] = gone, l.sample.image
     for c,n in lost.items():
         if c>=len(task.classes) or n<.01*total[c]: continue
         side = -(-int(median(need[c]))//32)*32
         found = (f'{n} of {total[c]} pieces of {task.classes[c]} leave no pixel '
                  f'in whole photos resized to {size}; most in this one')
-        yield problem('objects too small', printable(worst[c][1].name), found, side=side)
+        yield problem('objects too small', printable(worst[c][1], folder), found, side=side)
 
 # %% ../nbs/02g_doctor.ipynb #776b8125
 def _class_shares(looks, task):
@@ -323,7 +348,8 @@ def doctor(
     looks = _looks(samples, size, folder, progress)
     problems += [p for l in looks for p in l.faults]
     task, stated, trouble = _find_task(folder, task, looks)
-    problems += [*trouble, *_odd_problems(looks, folder), *_value_problems(looks, task, stated, folder)]
+    problems += [*trouble, *_odd_problems(looks, folder), *_value_problems(looks, task, stated, folder),
+                 *_numbered(looks, task)]
     classes, by_split = _class_shares(looks, task)
     if not any(c.pixels for c in classes[1:]):
         what = '; '.join(filter(None, ['no usable mask marks anything', misplaced(folder)]))
@@ -333,7 +359,7 @@ def doctor(
         dealt, by_split = [l for l in looks if l.sample.split], {k: v for k,v in by_split.items() if k}
         problems += _split_problems(dealt, [s for s in samples if s.split], task, by_split)
     twins, near = _twins(looks, folder)
-    problems += [*twins, *_tiny(looks, task, size)]
+    problems += [*twins, *_tiny(looks, task, size, folder)]
     shown = {n for c in classes for n in c.examples}
     examples = {l.sample.name: l.sample for l in looks if l.sample.name in shown}
     return Findings(str(data), task, size, _counts(looks), dict(Counter(l.size for l in looks if l.mark)),

@@ -25,6 +25,7 @@ class Problem:
 
 # %% ../nbs/02e_findings.ipynb #8e16c690
 _AGAIN, _PREPARE = 'copy the file again, or take it out', '`unet-seg prepare DATA`'
+_DEAL = '`unet-seg prepare DATA --again`'
 _MAP = "map it: `unet-seg map-masks DATA '{rule}'{only}`"
 _VALUES = '`unet-seg prepare DATA{classes}{values}`'
 _WRITE = 'write the mask: open the photo in the labeler and mark it as done again'
@@ -53,17 +54,20 @@ REMEDIES |= {
     'label newer than mask': _WRITE, 'done without mask': _WRITE,
     'splits.csv': f'mend the row, or delete splits.csv, then {_PREPARE}',
     'not in splits.csv': _PREPARE+' adds it',
-    'no photos to train on': f'add photos, delete splits.csv, then {_PREPARE}',
+    'no photos to train on': f'add photos, then {_DEAL}',
     'the same photo': 'keep one of them',
     'the same photo across splits': f'keep one of them, then {_PREPARE}, or the scores flatter',
-    'near duplicates': 'give them one group, so that no split parts them',
+    'near duplicates': '`unet-seg prepare DATA{again}` gives them one group, so that no split parts them',
     'near duplicates across splits':
-        f'delete splits.csv, then {_PREPARE} keeps them together; else the scores flatter',
-    'group on two sides': f'give its rows in splits.csv one split, or delete the file, then {_PREPARE}; '
+        f'{_DEAL} keeps them together; else the scores flatter',
+    'group on two sides': f'give its rows in splits.csv one split, or deal anew: {_DEAL}; '
         'else the scores flatter',
     'names of one group on two sides': f'if they are one film: delete splits.csv, then {_PREPARE}',
     'class absent from a split':
-        'label more of it, or delete splits.csv, then `unet-seg prepare DATA --seed 1`',
+        'label more of it{deal}',
+    'one number for each object':
+        'if these are numbers of objects, not classes: `unet-seg map-masks DATA \'1-254=1\'`, '
+        'then `unet-seg prepare DATA --classes background,foreground`',
     'objects too small': 'train with `unet-seg train DATA --mode native`, or whole photos with '
         '`unet-seg train DATA --mode letterbox --size {side}`, which keeps half of them'}
 
@@ -94,8 +98,9 @@ def _call(command):
         word = words.pop(0)
         if not word.startswith('--'): args.append(repr(word))
         else:
-            value = words.pop(0)
-            args.append(f'{word[2:].replace("-", "_")}={value if value.isdecimal() else repr(value)}')
+            value = words.pop(0) if words and words[0][:2]!='--' else True
+            plain = value is True or value.isdecimal()
+            args.append(f'{word[2:].replace("-", "_")}={value if plain else repr(value)}')
     return f'from unet_seg.{_ROOMS[verb]} import {verb}; {verb}({", ".join(args)})'
 
 # %% ../nbs/02e_findings.ipynb #fde6509f

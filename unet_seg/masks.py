@@ -7,6 +7,7 @@ __all__ = ['RULES', 'mask_kind', 'mask_values', 'disguise', 'one_rule', 'map_mas
 
 # %% ../nbs/02d_masks.ipynb #f020b167
 import os, re, shutil
+from collections import Counter
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -62,19 +63,40 @@ def disguise(
     own = ((v, v if kind=='ids' else i) for i,v in enumerate((v for v in counts if v), 1))
     return kind, f'{len(counts)} values: {first}', RULES.get(kind) or ','.join(f'{v}={i}' for v,i in own)
 
+# %% ../nbs/02d_masks.ipynb #12a6ed0f
 def _color_rule(a):
-    "What was found, and a class for each colour that many pixels come near; black is background"
-    found, n = np.unique(_code(a), return_counts=True)
-    said, lit, most = f'{len(found)} colors instead of class ids', n[found>0].sum(), []
+    "What was found, and a class for each colour that many pixels come near"
+    code = _code(a)
+    found, n = np.unique(code, return_counts=True)
+    soft, said, most = len(found)>_MANY, f'{len(found)} colors instead of class ids', []
+    rgb, back = _split(found), _background(code)
+    lit = n[np.abs(rgb-_split(back)).max(-1)>12].sum()
     for c in map(int, found[np.argsort(-n, kind='stable')][:200]):
-        far = np.abs(_split(found)-_split(c)).max(-1)
-        if len(found)>_MANY and n[far<=12].sum()<.05*lit: continue   # a soft edge
-        if all(np.abs(_split(c)-_split(d)).max()>48*(len(found)>_MANY) for d in (0, *most)): most.append(c)
-    if len(most)>8 or not most: return said+', as if one for each object', '#000001-#ffffff=1'
-    return said, ','.join(f'#{c:06x}={i}' for i,c in enumerate(most, 1))
+        near = n[np.abs(rgb-_split(c)).max(-1)<=12].sum()
+        if soft and (near<.05*lit or near<.25*lit and _between(c, [back, *most])): continue   # an edge
+        if all(np.abs(_split(c)-_split(d)).max()>48*soft for d in (back, *most)): most.append(c)
+    if len(most)>8 or not most: return said+', as if one for each object', f'#{back:06x}=0,#000000-#ffffff=1'
+    first = [(back, 0)] if back else []
+    return said, ','.join(f'#{c:06x}={i}' for c,i in [*first, *((c, i) for i,c in enumerate(most, 1))])
 
 def _code(a): return a.astype(np.int64)@[65536, 256, 1]
 def _split(c): return np.stack([c>>16, c>>8&255, c&255], -1)
+
+# %% ../nbs/02d_masks.ipynb #e3a60e1c
+def _background(code):
+    "Black, or where there is none, the most frequent colour along the border"
+    if (_split(np.unique(code)).max(-1)<=12).any(): return 0
+    found, n = np.unique(np.concatenate([code[[0,-1]].ravel(), code[:,[0,-1]].ravel()]), return_counts=True)
+    return int(found[n.argmax()])
+
+def _between(c, kept):
+    "Whether a colour is a mixture of two others, as an edge is"
+    c, kept = _split(c), [_split(k) for k in kept]
+    for i,a in enumerate(kept):
+        for b in kept[:i]:
+            share = np.clip((c-a)@(b-a)/max(((b-a)**2).sum(), 1), 0, 1)
+            if np.abs(a+share*(b-a)-c).max()<=40: return True
+    return False
 
 # %% ../nbs/02d_masks.ipynb #9b576046
 def one_rule(
@@ -86,10 +108,13 @@ def one_rule(
     if kind in RULES: return RULES[kind]
     whole = [r for r in rules if '-' in r]
     if whole: return whole[0]
-    named = [*dict.fromkeys(part.partition('=')[0] for r in rules for part in r.split(',') if part)]
-    if kind=='ids': return ','.join(f'{v}={v}' for v in sorted(map(int, named))) or '1=1'
+    parts = [part.split('=') for r in rules for part in r.split(',') if part]
+    if kind=='ids': return ','.join(f'{v}={v}' for v in sorted({int(v) for v,_ in parts})) or '1=1'
+    back = [v for v,i in parts if i=='0']
+    back = [max(back, key=back.count)] if len(back)==len(rules) else []   # else it is black
+    named = [*dict.fromkeys([*back, *(v for v,_ in parts)])]
     if kind=='colors': named = _apart(named, near)
-    return ','.join(f'{v}={i}' for i,v in enumerate(named[:250], 1))
+    return ','.join(f'{v}={i}' for i,v in enumerate(named[:250], not back))
 
 def _apart(colors, near):
     "Colours that differ from all before"
@@ -113,21 +138,23 @@ def _rules(rule):
     return out
 
 def _mapped(path, rules):
-    "The class ids that the rules make of a mask file, and whether they name anything in it"
+    "The class ids that the rules make of a mask file, whether they name anything in it, and what they do not"
     a = mask_values(path)
     if a.ndim==3: a = _nearest_color(_code(a), rules)+2**24
-    out, hit = np.zeros(a.shape, np.uint8), False
-    for first,last,i in rules:
+    out, left = np.zeros(a.shape, np.uint8), np.ones(a.shape, bool)
+    for first,last,i in reversed(rules):   # of two that name a value, the first holds
         inside = (a>=first)&(a<=last)
-        out[inside], hit = i, hit or bool(inside.any())
-    return out, hit
+        out[inside], left[inside] = i, False
+    return out, not left.all(), {int(v) for v in np.unique(a[left])[:99]}-{0, 2**24}
 
+# %% ../nbs/02d_masks.ipynb #fab3d3cd
 def _nearest_color(code, rules):
     "For each pixel of soft edges the nearest of black and the colours of the rules; others as they are"
     found, place = np.unique(code, return_inverse=True)
     named = [first-2**24 for first,last,_ in rules if first==last>=2**24]
-    if len(found)<=_MANY or not named: return code
-    named = np.array([0, *named])
+    if len(found)<=_MANY or len(named)<len(rules): return code
+    if not any(i==0 for *_,i in rules): named = [0, *named]
+    named = np.array(named)
     far = ((_split(found)[:,None]-_split(named)).astype(np.int64)**2).sum(-1)
     return named[far.argmin(1)][place].reshape(code.shape)
 
@@ -138,7 +165,7 @@ def map_masks(
     kind:str='',   # Only masks of this kind, such as 'soft edges' or 'colors'; the others stay. Empty: all
 ) -> int:          # How many masks were mapped
     "Write the masks of a folder anew as class ids; the old ones are kept in `masks_before`"
-    rules, folders, done, hits = _rules(rule), _mask_folders(Path(data)), 0, 0
+    rules, folders, done, hits, lost = _rules(rule), _mask_folders(Path(data)), 0, 0, Counter()
     task = _painted(Path(data), max(i for _,_,i in rules if i<255 or len(rules)==1))
     fresh = [old.with_name('.masks_being_mapped') for old in folders]
     try:
@@ -146,20 +173,30 @@ def map_masks(
             for path,name in _mask_files(old):
                 if kind and disguise(path)[0]!=kind:
                     write_atomic(new/name.with_name(path.name), path.read_bytes())
-                else:
-                    ids, hit = _mapped(path, rules)
-                    write_mask(new/name, ids, task)
-                    done, hits = done+1, hits+hit
-        if not hits:
-            what = f' of kind {kind!r}' if kind else ''
-            raise ValueError(f'{data}: of {done} masks{what} none holds what {rule!r} names; look again: '
-                             '`unet-seg doctor` tells what they hold.')
+                    continue
+                ids, hit, unnamed = _mapped(path, rules)
+                write_mask(new/name, ids, task)
+                done, hits = done+1, hits+hit
+                lost.update(unnamed)
+        which = kind and f' of kind {kind!r}'
+        if not hits: raise ValueError(f'{data}: of {done} masks{which} none holds what {rule!r} names; look '
+                                      'again: `unet-seg doctor` tells what they hold.')
         for old,new in zip(folders, fresh):
-            if new.exists(): old.rename(free_path(old.with_name('masks_before')))
-            if new.exists(): new.rename(old)
+            if not new.exists(): continue
+            print(f'the masks as they were: {old.rename(free_path(old.with_name("masks_before")))}')
+            new.rename(old)
     finally:
         for new in fresh: shutil.rmtree(new, ignore_errors=True)
+    if lost: print(_unnamed(lost))
     return done
+
+# %% ../nbs/02d_masks.ipynb #eb50e748
+def _unnamed(lost):
+    "Which values became background without being named"
+    first = ', '.join(f'{_value(v)} in {n} masks' for v,n in lost.most_common(6))
+    return f'background now, as the rule names no class for them: {first}'+(', …' if len(lost)>6 else '')
+
+def _value(v): return f'#{v-2**24:06x}' if v>=2**24 else str(v)
 
 # %% ../nbs/02d_masks.ipynb #efec209f
 def _mask_folders(data):
