@@ -750,6 +750,46 @@ def test_touch(lab, browser, server):
     finally: context.close()
 
 
+# A run watched
+
+RUN = '''import os
+from pathlib import Path
+import cv2, numpy as np
+from unet_seg.core import write_image, write_mask
+from unet_seg.live import Live
+from unet_seg.train import train
+here, rng = Path(lab.folder).parent, np.random.default_rng(0)
+for i in range(24):
+    mask = cv2.ellipse(np.zeros((96, 128), np.uint8), tuple(map(int, rng.integers(40, 60, 2))), (30, 20), 0, 0, 360, 1, -1)
+    write_image(here/f'data/images/{i:02}.png', (60+100*mask[...,None]+rng.integers(-20, 20, (96, 128, 3))).astype(np.uint8))
+    write_mask(here/f'data/masks/{i:02}.png', mask)
+made, first = [], Live.__init__
+Live.__init__ = lambda self, *given: (first(self, *given), made.append(self))[0]
+done = train(here/'data', minutes=5, width=8, size=64, model_out=here/'m.keras', runs=here/'runs')'''
+
+def test_a_run_is_watched_and_stopped(lab):
+    "Curves move, the button keeps the best, and looking on costs little"
+    p = lab(after=RUN).begin()
+    p.run(1, wait=False)
+    pictures = p.page.locator('.jp-CodeCell:nth-child(2) .jp-OutputArea-output img')
+    drawn = set()
+    def look():
+        if pictures.count(): drawn.add(pictures.first.get_attribute('src'))
+        return len(drawn)
+    assert p.wait(lambda: look()>=2, 200), f'{len(drawn)} pictures: {p.js("() => ours.panel().content.widgets[1].node.innerText")}'
+    stop = p.page.locator('.jp-CodeCell:nth-child(2) button', has_text='stop, keep the best')
+    assert p.wait(lambda: stop.count()==1)
+    stop.click()
+    said = lambda: p.js('() => ours.panel().content.widgets[1].node.innerText')
+    assert p.wait(lambda: 'interrupted: the best model so far is kept' in said(), 60), said()
+    assert p.wait(lambda: p.js('() => ours.kernel().status')=='idle', 60)
+    assert not stop.count() and 'best validation IoU' in said(), said()
+    best, kept = p.python('(max(r["valid_iou"] for r in done.history), round(done.iou, 5))')
+    spent, seconds = p.python('(made[0].spent, made[0].history[-1]["seconds"])')
+    print(f'{len(drawn)} pictures in {seconds:.0f} s took {spent/seconds:.1%} of the time')
+    assert best==kept and (p.folder/'m.keras').is_file() and spent<.1*seconds
+
+
 # Measured
 
 def quick(measure, limit, what):

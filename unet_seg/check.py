@@ -38,7 +38,7 @@ def gpu_advice(
                 "Apple's Metal plug-in has stopped at TensorFlow 2.18")
     if not driver: return 'none found: training runs on the processor'
     if system=='Windows': return 'one is there, but TensorFlow uses it only inside WSL2'
-    return "one is there, but its libraries are not: pip install 'unet_seg[cuda]'"
+    return "one is there, but its libraries are not: pip install -e '.[cuda]'"
 
 # %% ../nbs/04d_check.ipynb #e58a5b04
 def training_speed(

@@ -20,6 +20,7 @@ VERBS = {
     'map-masks': ('masks', 'masks in black and white, soft edges, numbers or colours to class ids'),
     'prepare': ('data', 'check a folder of photos and masks, and freeze its split'),
     'train': ('train', 'train a U-Net on it, keeping the best model'),
+    'cross-validate': ('folds', 'train once for each fold, and join the models into one'),
     'runs': ('runs', 'compare all runs: what they differ in and how good they became'),
     'check': ('check', 'what this machine has for training, what is missing, how fast it is'),
     'predict': ('infer', 'segment photos and cut documents out straight'),
@@ -128,7 +129,7 @@ def main(
     show = args.pop('traceback')
     try:
         result = _verb(VERBS[verb][0], verb.replace('-', '_'))(**args)
-        if verb in ('benchmark', 'doctor', 'runs'): print(result)
+        if verb in ('benchmark', 'cross-validate', 'doctor', 'runs'): print(result)
         if verb=='map-masks': print(f'{result} masks written')
         if verb=='doctor' and result.stops: raise ValueError(_STOPS)
     except KeyboardInterrupt: _leave(verb, 'interrupted', 130)

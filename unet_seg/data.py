@@ -390,13 +390,13 @@ def _grouped(folder, good, old, group, before):
     near = alike(*zip(*(f.look for _,f in good)))
     if not near: return samples, near, ''
     groups, kept = [s.group for s in samples], {s.group for s in samples if s.name in old}
-    joined, n = join_groups(groups, near, kept), sum(map(len, near))
+    joined, n = join_groups(groups, near), sum(map(len, near))   # as if all were dealt now
     if group=='none': return samples, [], f'note: {n} photos look alike, and stay apart as told'
     most, before = (max(Counter(g).values()) for g in (joined, groups))
     if len({*joined})<3<=len({*groups}) or len(good)/2<most>before:
         return samples, [], (f'note: {n} photos look alike, too many to keep together; scores may flatter. '
                              'Name their groups with --group')
-    return ([replace(s, group=g) for s,g in zip(samples, joined)], near,
+    return ([replace(s, group=g) for s,g in zip(samples, join_groups(groups, near, kept))], near,
             f'look alike and stay together: {n} photos in {len(near)} sets')
 
 # %% ../nbs/02_data.ipynb #c6ebc312

@@ -6,8 +6,9 @@
 __all__ = ['in_notebook', 'picture', 'stop_button', 'Live']
 
 # %% ../nbs/04b_live.ipynb #f020b167
-import html, sys, time
+import html, re, sys, time
 from io import BytesIO
+from pathlib import Path
 import cv2
 import numpy as np
 from fastcore.basics import patch
@@ -34,13 +35,17 @@ def picture(
     _curve(left, rows, loss='loss')
     rate = left.twinx()
     rate.plot([r['epoch'] for r in rows], [r['learning_rate'] for r in rows], ':', color='gray')
-    rate.set(ylabel='learning rate', yticks=[])
+    rate.set(yticks=[])
+    left.plot([], [], ':', color='gray', label='learning rate')
+    left.legend(fontsize=7)
     _curve(right, rows, train_iou='training crops', valid_iou='validation photos')
-    right.set(ylim=(0, 1))
+    right.set(ylim=(0, 1), title='IoU')
+    left.set(title='loss')
     if len(pairs):
         below = fig.add_subplot(grid[1,:])
         below.imshow(_side_by_side(pairs))
         below.set_axis_off()
+        below.set_title('truth and answer', fontsize=8)
     out = BytesIO()
     fig.savefig(out, format='png')
     return out.getvalue()
@@ -73,9 +78,10 @@ def stop_button() -> str:
     "A button, as HTML, that interrupts this kernel; nothing where it cannot be told which one that is"
     try:
         from ipykernel.connect import get_connection_file
-        kernel = get_connection_file().rpartition('kernel-')[2].removesuffix('.json')
-    except (ImportError, RuntimeError): return ''
-    does = f'data-kernel="{html.escape(kernel)}" onclick="{html.escape(_STOP)}"'
+        kernel = re.fullmatch(r'kernel-([\w-]+)\.json', Path(get_connection_file()).name)
+    except (ImportError, RuntimeError): kernel = None
+    if not kernel: return ''
+    does = f'data-kernel="{kernel[1]}" onclick="{html.escape(_STOP)}"'
     return f'<button {does}>stop, keep the best</button>'
 
 # %% ../nbs/04b_live.ipynb #5ae6745a
@@ -131,6 +137,7 @@ def _pair(self:Live, image, truth, answer):
 def _draw(self:Live):
     "Draw the picture and add up what that costs"
     began = time.monotonic()
+    if not any('loss' in r for r in self.history): return
     self.place.update(self.image(picture(self.history, self.pairs)))
     self.spent, self.drawn = self.spent+time.monotonic()-began, len(self.history)
 

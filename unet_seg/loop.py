@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NETS', 'TrainConfig', 'learning_rate_at', 'Budget', 'Checked', 'validate', 'Run', 'keep_memory', 'worth_compiling',
-           'fit', 'Bar', 'read_history', 'plot_history']
+           'compiled', 'fit', 'Bar', 'read_history', 'plot_history']
 
 # %% ../nbs/04a_loop.ipynb #f020b167
 import csv, ctypes, platform, time
@@ -212,6 +212,19 @@ def _check(model, prep, valid, task, run, budget, row, watch):
     watch.checked(run.history, found.masks)
     return cost
 
+# %% ../nbs/04a_loop.ipynb #e0c0ced3
+def compiled(
+    model:keras.Model,  # Changed in place
+    task:Task,          # Its classes
+    config:TrainConfig, # Loss and rate
+    xla:bool=False,     # Compile whole steps
+):
+    "Give a model its optimiser, loss and metric"
+    optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=1e-4, global_clipnorm=1.)
+    loss = named_loss(config.loss, config.class_weights)
+    model.compile(optimizer, loss, metrics=[counts_metric(replace(task, ignore=255))], jit_compile=xla)
+    optimizer.build(model.trainable_variables)   # else the first step is traced twice
+
 # %% ../nbs/04a_loop.ipynb #2860580c
 def fit(
     model:keras.Model,    # Changed in place
@@ -225,11 +238,7 @@ def fit(
     "Train until the epochs or the time are over, or until interrupted; the best model is kept by `run`"
     keep_memory()
     source = batches.source
-    optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=1e-4, global_clipnorm=1.)
-    loss = named_loss(config.loss, config.class_weights)
-    model.compile(optimizer, loss, metrics=[counts_metric(replace(source.task, ignore=255))],
-                  jit_compile=worth_compiling(config, len(batches)))
-    optimizer.build(model.trainable_variables)   # else the first step is traced twice
+    compiled(model, source.task, config, worth_compiling(config, len(batches)))
     budget = Budget(config, len(batches), time.monotonic() if start is None else start)
     place = run.go_on(model)
     if place: budget.start, budget.step = time.monotonic()-place['seconds'], place['step']
