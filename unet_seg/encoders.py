@@ -64,6 +64,7 @@ def _pretrained(name, weights):
     outputs = [body.layers[i].output for _,i in kept]
     return keras.Model(body.input, outputs, name='encoder'), [s for s,_ in kept]
 
+# %% ../nbs/03e_encoders.ipynb #08f6dfa4
 def encoder_unet(
     task:Task=Task(),                # Decides the output
     encoder:str='EfficientNetV2B0',  # One of `encoder_names()`

@@ -34,6 +34,7 @@ def unet_block(
     "Two convolutions, each normalised and rectified"
     return _conv(_conv(x, width, norm=norm), width, norm=norm)
 
+# %% ../nbs/03d_nets.ipynb #8b9ba715
 def _residual(x, width, norm):
     "Two convolutions added to what came in"
     same = x if x.shape[-1]==width else _conv(x, width, 1, relu=False, norm=norm)
