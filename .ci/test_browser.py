@@ -232,6 +232,9 @@ class Window:
         self.page.evaluate("() => { for (const w of [...jupyterapp.shell.widgets('main')]) w.dispose() }")
         self.errors[:], self.console[:] = [], []
 
+class Deaf(Exception):
+    "A kernel that answers nothing at all, as ipykernel 7.0 to 7.3 now and then; it is not ours to mend"
+
 class Page:
     "A notebook with a labeler, open in a window"
     def __init__(self, server, window, name, photo, size):
@@ -245,7 +248,20 @@ class Page:
     def js(self, code, arg=None):
         "What a function of the page gives, within a minute"
         late = "new Promise((_, no) => setTimeout(() => no(Error('no answer in 60 s')), 60000))"
-        return self.page.evaluate(f'arg => Promise.race([Promise.resolve(({code})(arg)), {late}])', arg)
+        try: return self.page.evaluate(f'arg => Promise.race([Promise.resolve(({code})(arg)), {late}])', arg)
+        except Exception as e:
+            if self.kernel!='ipykernel-7.3.0' or 'no answer in 60 s' not in str(e) or not self.deaf(): raise
+            raise Deaf from e
+
+    def deaf(self):
+        "Whether the kernel leaves a plain request unanswered for 20 s, asked again every 2 s"
+        return self.page.evaluate('''async () => {
+            for (let i=0; i<10; i++) {
+                const asked = ours.kernel().requestExecute({code: '', silent: true, store_history: false}).done
+                if (await Promise.race([asked, ours.pause(2000)])) return false
+            }
+            return true
+        }''')
 
     def open(self):
         "Open the notebook and wait until its kernel listens"
@@ -387,7 +403,9 @@ get_ipython().reset()"""
         "Wait until `found()` is true"
         end, nudge = time.monotonic()+timeout, time.monotonic()+2
         while not found():
-            if time.monotonic()>end: return False
+            if time.monotonic()>end:
+                if self.kernel=='ipykernel-7.3.0' and self.deaf(): raise Deaf
+                return False
             if time.monotonic()>nudge and self.kernel=='ipykernel-7.3.0':   # as `answer` does
                 self.js('() => { ours.kernel().requestKernelInfo().catch(() => {}) }')
                 nudge += 2
@@ -425,23 +443,24 @@ def lab(request, server, windows, spare, tmp_path):
     made, before = [], request.session.testsfailed
     place = server.root/f'{re.sub(r"[^a-z0-9]+", "-", request.node.name)}-{secrets.token_hex(2)}'
 
-    def make(photos=((4000, 3000, BLUE, True),), kernel='ours', window=None, name='a', after='print(1)'):
-        for i, (w, h, rgb, turned) in enumerate(photos): flat_photo(place/f'photos/images/{i}.jpg', w, h, rgb, turned)
-        notebook = place/f'{name}.ipynb'
+    def make(photos=((4000, 3000, BLUE, True),), kernel='ours', window=None, name='a', after='print(1)', to=''):
+        here = place.with_name(place.name+to)
+        for i, (w, h, rgb, turned) in enumerate(photos): flat_photo(here/f'photos/images/{i}.jpg', w, h, rgb, turned)
+        notebook = here/f'{name}.ipynb'
         if not notebook.exists():
-            first = f"from unet_seg.labeling import Labeler\nlab = Labeler({str(place/'photos')!r})\nlab"
+            first = f"from unet_seg.labeling import Labeler\nlab = Labeler({str(here/'photos')!r})\nlab"
             sources = [first, after, 'print(2)']
             cells = [dict(cell_type='code', id=f'c{i}', metadata={}, outputs=[], execution_count=None, source=t)
                      for i, t in enumerate(sources)]
             spec = dict(name=kernel, display_name=kernel, language='python')
             meta = dict(kernelspec=spec)
             notebook.write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=meta, cells=cells)))
-            new = dict(path=f'{place.name}/{name}.ipynb', name='', type='notebook')
+            new = dict(path=f'{here.name}/{name}.ipynb', name='', type='notebook')
             if kernel=='ours' and spare: server.ask(f'api/sessions/{spare.pop()}', 'PATCH', **new)
             else: server.ask('api/sessions', 'POST', **new, kernel=dict(name=kernel))
         fresh = not window
         window = window or (windows.pop() if windows else Window(server, request.getfixturevalue('context')))
-        made.append(Page(server, window, f'{place.name}/{name}.ipynb', '0.jpg', photos[0][:2] if photos else SIZE))
+        made.append(Page(server, window, f'{here.name}/{name}.ipynb', '0.jpg', photos[0][:2] if photos else SIZE))
         made[-1].kernel, made[-1].fresh = kernel, fresh
         return made[-1].open()
 
@@ -861,12 +880,19 @@ def test_large_photo_is_quick(lab, server):
 @pytest.mark.parametrize('version', KERNELS)
 def test_kernels(lab, server, version):
     add_kernel(server.env, f'ipykernel-{version}', ipykernel(version))
+    for attempt in range(3):
+        try: return all_on_one_kernel(lab, version, to=f'-{attempt}')
+        except Deaf: print(f'ipykernel {version} answered nothing: begun again with another kernel')
+    pytest.fail(f'ipykernel {version} answered nothing, three times')
+
+def all_on_one_kernel(lab, version, to):
+    "Drawing, also while a cell runs"
     busy = """import time
 from pathlib import Path
 here, begun = Path(lab.folder), time.time()
 while not (here/'stop').exists() and time.time()<begun+60: time.sleep(.01)
 (here/'ended').touch()"""
-    p = lab(kernel=f'ipykernel-{version}', after=busy).begin()
+    p = lab(kernel=f'ipykernel-{version}', after=busy, to=to).begin()
     assert p.python("__import__('ipykernel').__version__")==version
     draw_both(p)
     p.run(1, wait=False)
