@@ -8,7 +8,7 @@ __all__ = ['choose_prep', 'Trained', 'training_batches', 'train']
 # %% ../nbs/04_train.ipynb #f020b167
 import hashlib, json, time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 import keras
@@ -122,8 +122,21 @@ def train(
     config = TrainConfig(epochs, minutes, batch_size, learning_rate, net, width, seed, loss_name(loss),
                          _numbers(class_weights), patience)
     out = _model_path(model_out)
-    batches, pairs = training_batches(data, config, size, mode, fold)
-    return _train(batches, pairs, config, out, Path(runs), resume, start, live)
+    def run(config):
+        batches, pairs = training_batches(data, config, size, mode, fold)
+        return _train(batches, pairs, config, out, Path(runs), resume, start, live)
+    return _fitting(run, config)
+
+# %% ../nbs/04_train.ipynb #8d029a77
+def _fitting(run, config):
+    "What `run` gives for a config, its batches halved as long as they do not fit in memory"
+    try: return run(config)
+    except Exception as e:
+        full = isinstance(e, MemoryError) or type(e).__name__=='ResourceExhaustedError'
+        if not (full or 'out of memory' in str(e).lower()) or config.batch_size<2: raise
+    half = config.batch_size//2
+    print(f'batches of {config.batch_size} images do not fit in memory: {half} in a step now')
+    return _fitting(run, replace(config, batch_size=half))
 
 # %% ../nbs/04_train.ipynb #2ad5c67f
 def _model_path(text):
