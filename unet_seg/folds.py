@@ -62,6 +62,7 @@ def cross_validate(
     seed:int=0,                               # Of the first fold; the others count on from it
     model_out:str='models/unet_model.keras',  # Where the joint model goes, .keras or .h5
     runs:str='runs',                          # Folder of all runs
+    live:bool=True,                           # As in `train`
 ) -> CrossValidated:
     "Train a model for each fold and join them into one"
     folds = sorted({s.fold for s in find_samples(data)}-{None})
@@ -72,7 +73,7 @@ def cross_validate(
         print(f'fold {k}, {len(done)+1} of {len(folds)}')
         one = Path(model_out).with_stem(f'{Path(model_out).stem}_fold{k}')
         done.append(train(data, epochs, minutes/len(folds), net=net, width=width, size=size, mode=mode,
-                          seed=seed+k, model_out=one, runs=runs, fold=k))
+                          seed=seed+k, model_out=one, runs=runs, fold=k, live=live))
     scores = tuple(d.iou for d in done)
     given = dict(valid_iou_of_folds=scores, seed=seed)
     file = ensemble([d.model_file for d in done], model_out, scores=given)

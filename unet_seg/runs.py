@@ -6,7 +6,7 @@
 __all__ = ['RunRow', 'read_run', 'Runs', 'runs']
 
 # %% ../nbs/04c_runs.ipynb #f020b167
-import base64, html, json
+import base64, html, json, os
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -44,8 +44,8 @@ def read_run(
     state = 'broken off' if (folder/'state.npz').is_file() else 'finished'
     return RunRow(folder.name, best, last.get('epoch', 0), minutes, state, _flat(options), rows)
 
-# %% ../nbs/04c_runs.ipynb #2f14f3df
-@dataclass(frozen=True)
+# %% ../nbs/04c_runs.ipynb #bb6575a9
+@dataclass(frozen=True, repr=False)
 class Runs:
     "The runs of a folder, the best first"
     folder:str
@@ -67,7 +67,7 @@ class Runs:
                     *(_brief(r.options.get(k, '')) for k in self.differ)]
         return [head, *map(cells, self.rows)]
 
-    def __str__(self): return _text(self.table(), self.faults)
+    def __repr__(self): return _text(self.table(), self.faults)
 
 # %% ../nbs/04c_runs.ipynb #cc49bb66
 def _text(table, faults):
@@ -117,6 +117,6 @@ def runs(
     rows, faults = [], []
     for config in sorted(Path(folder).glob('*/config.json')):
         try: rows.append(read_run(config.parent))
-        except (ValueError, KeyError) as e: faults.append(str(e))
+        except (ValueError, KeyError) as e: faults.append(str(e).replace(f'{Path(folder)}{os.sep}', ''))
     if not rows and not faults: raise ValueError(f'{folder}: holds no runs.')
     return Runs(str(folder), tuple(sorted(rows, key=lambda r: -np.nan_to_num(r.iou, nan=-1))), tuple(faults))
