@@ -22,7 +22,7 @@ setup(
     package_data={cfg['lib_path']: ['*.keras']},
     python_requires='>=' + cfg['min_python'],
     install_requires=shlex.split(cfg.get('requirements', '')),
-    extras_require={name: shlex.split(cfg.get(f'{name}_requirements', '')) for name in ('cuda', 'dev')},
+    extras_require={name: shlex.split(cfg.get(f'{name}_requirements', '')) for name in ('cuda', 'macos', 'tensorboard', 'dev')},
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     entry_points={'console_scripts': shlex.split(cfg.get('console_scripts', '')),
                   'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},

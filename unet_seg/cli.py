@@ -33,14 +33,32 @@ def signature(
     room:str, # A module of this package
     name:str, # A function in it
 ) -> tuple[str,list[tuple]]: # Its docstring; (name, annotation, default or REQUIRED, comment) for each
-    "A function's parameters, read from its source without importing it"
-    text = Path(importlib.util.find_spec(f'unet_seg.{room}').origin).read_text(encoding='utf-8')
-    found = next(n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef) and n.name==name)
-    given, lines = found.args, text.splitlines()
+    "A function's parameters, read from its source without importing it; those of a config come in between"
+    body, lines = _source(room)
+    found = next(n for n in body if isinstance(n, ast.FunctionDef) and n.name==name)
+    given = found.args
     defaults = [REQUIRED]*(len(given.args)-len(given.defaults))+[ast.literal_eval(d) for d in given.defaults]
-    notes = [lines[a.lineno-1].partition('# ')[2] for a in given.args]
-    return ast.get_docstring(found), [(a.arg, ast.unparse(a.annotation), d, n)
-                                      for a,d,n in zip(given.args, defaults, notes)]
+    options = [(a.arg, ast.unparse(a.annotation), d, _note(lines, a)) for a,d in zip(given.args, defaults)]
+    first = defaults.count(REQUIRED)
+    return ast.get_docstring(found), options[:first]+_config(body, given.kwarg)+options[first:]
+
+# %% ../nbs/07_cli.ipynb #1addec67
+def _source(room):
+    "A module's statements and lines"
+    text = Path(importlib.util.find_spec(f'unet_seg.{room}').origin).read_text(encoding='utf-8')
+    return ast.parse(text).body, text.splitlines()
+
+def _note(lines, node): return lines[node.lineno-1].partition('# ')[2]
+
+def _config(body, kwarg):
+    "The fields of the class that `**kwargs:Class` names, imported from another module of this package"
+    if not kwarg: return []
+    name = kwarg.annotation.id
+    room = next(n.module for n in body if isinstance(n, ast.ImportFrom) and name in [a.name for a in n.names])
+    body, lines = _source(room.removeprefix('unet_seg.'))
+    found = next(n for n in body if isinstance(n, ast.ClassDef) and n.name==name)
+    return [(n.target.id, ast.unparse(n.annotation), ast.literal_eval(n.value), _note(lines, n))
+            for n in found.body if isinstance(n, ast.AnnAssign)]
 
 # %% ../nbs/07_cli.ipynb #c268144d
 class _Parser(argparse.ArgumentParser):

@@ -6,11 +6,13 @@
 __all__ = ['ensemble', 'CrossValidated', 'cross_validate']
 
 # %% ../nbs/04e_folds.ipynb #f020b167
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import keras
 import numpy as np
+from fastcore.meta import delegates
 from .data import find_samples
+from .loop import TrainConfig
 from .model import load_model, save_model
 from .train import train
 
@@ -50,31 +52,28 @@ class CrossValidated:
         return (f'{len(self.scores)} folds: validation IoU {mean:.4f}, standard deviation {spread:.4f}, '
                 f'from {min(self.scores):.4f} to {max(self.scores):.4f}; joint model {self.model_file}')
 
-# %% ../nbs/04e_folds.ipynb #9796dbde
+# %% ../nbs/04e_folds.ipynb #0c8ea004
+@delegates(TrainConfig)
 def cross_validate(
-    data:str|Path,                            # Data folder with folds: `unet-seg prepare DATA --folds 5`
-    epochs:int=50,                            # Passes over the training photos, for each fold
-    minutes:float=0,                          # Time budget for all folds together instead; 0: none
-    net:str='compact',                        # As in `train`
-    width:int=0,                              # As in `train`
-    size:int=0,                               # As in `train`
-    mode:str='',                              # As in `train`
-    seed:int=0,                               # Of the first fold; the others count on from it
-    model_out:str='models/unet_model.keras',  # Where the joint model goes, .keras or .h5
-    runs:str='runs',                          # Folder of all runs
-    live:bool=True,                           # As in `train`
+    data:str|Path,          # Data folder with folds: `unet-seg prepare DATA --folds 5`
+    model_out:str='models/unet_model.keras', # Where the joint model goes, .keras or .h5
+    size:int=0,             # As in `train`
+    mode:str='',            # As in `train`
+    runs:str='runs',        # Folder of all runs
+    live:bool=True,         # As in `train`
+    **kwargs:TrainConfig,   # As in `train`; `minutes` are for all folds together, and each has its own seed
 ) -> CrossValidated:
     "Train a model for each fold and join them into one"
     folds = sorted({s.fold for s in find_samples(data)}-{None})
     if len(folds)<2:
         raise ValueError(f'{data}: no folds; make them with `unet-seg prepare {data} --folds 5`.')
-    done = []
+    given, done = TrainConfig(**kwargs), []
     for k in folds:
         print(f'fold {k}, {len(done)+1} of {len(folds)}')
         one = Path(model_out).with_stem(f'{Path(model_out).stem}_fold{k}')
-        done.append(train(data, epochs, minutes/len(folds), net=net, width=width, size=size, mode=mode,
-                          seed=seed+k, model_out=one, runs=runs, fold=k, live=live))
+        own = replace(given, minutes=given.minutes/len(folds), seed=given.seed+k)
+        done.append(train(data, one, size, mode, k, runs, live=live, **asdict(own)))
     scores = tuple(d.iou for d in done)
-    given = dict(valid_iou_of_folds=scores, seed=seed)
-    file = ensemble([d.model_file for d in done], model_out, scores=given)
+    file = ensemble([d.model_file for d in done], model_out,
+                    scores=dict(valid_iou_of_folds=scores, seed=given.seed))
     return CrossValidated(file, scores, tuple(d.run for d in done))

@@ -135,8 +135,16 @@ def named_loss(
                          'or the name of a registered function.')
     pairs = [(float(m[1] or 1), f) for m,f in zip(parts, found)]
     own = {f: dict(weights=weights) if f in LOSSES.values() else {} for f in found}
-    def loss(y_true, y_pred): return sum(factor*f(y_true, y_pred, **own[f]) for factor,f in pairs)
+    def loss(y_true, y_pred):
+        return sum(factor*_one_number(f, f(y_true, y_pred, **own[f])) for factor,f in pairs)
     return loss
+
+def _one_number(f, value):
+    "What a loss gave, if it is a scalar"
+    shape = getattr(value, 'shape', None)
+    if shape is not None and not len(shape): return value
+    raise ValueError(f'loss: {f.__name__} gave {type(value).__name__ if shape is None else tuple(shape)}; '
+                     'it must give one number for a batch, a scalar tensor.')
 
 def _registered(name):
     "A user's function by the name it was registered with"

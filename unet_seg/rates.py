@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from .batches import Batches, epoch_batches
 from .core import show_curves
-from .loop import NETS, TrainConfig, compiled
+from .loop import TrainConfig, built, compiled
 from .train import training_batches
 
 # %% ../nbs/04f_rates.ipynb #49592c41
@@ -76,7 +76,6 @@ def find_learning_rate(
     "Find a peak for the learning rate on a data folder"
     config = TrainConfig(batch_size=batch_size, net=net, width=width, seed=seed)
     batches, *_ = training_batches(data, config, size, mode)
-    keras.utils.set_random_seed(seed)
-    model = NETS[net](batches.source.task, **(dict(width=width) if width else {}))
+    model = built(config, batches.source.task)
     compiled(model, batches.source.task, config)
     return climb(model, batches, steps)

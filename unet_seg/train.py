@@ -6,21 +6,22 @@
 __all__ = ['choose_prep', 'Trained', 'training_batches', 'train']
 
 # %% ../nbs/04_train.ipynb #f020b167
-import hashlib, json, time
+import hashlib, json, tempfile, time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-import keras
 import numpy as np
+from fastcore.meta import delegates
 from .batches import Batches, Source, suggested_augment
+from .check import fastest_precision, found_gpus
 from .checkpoint import broken_off, differences, held, let_go
 from .core import Prep, free_path, task_dict, write_atomic, write_json
 from .data import Facts, Sample, find_samples, find_task, fingerprint, in_fold, leaks, prepare
 from .data import print_faults, survey
+from .events import Events, Watchers, need_tensorboard
 from .live import Live, in_notebook
-from .loop import NETS, Run, TrainConfig, fit
-from .losses import loss_name
+from .loop import Bar, Run, TrainConfig, built, fit
 from .model import save_model
 
 # %% ../nbs/04_train.ipynb #726b8229
@@ -86,7 +87,7 @@ def training_batches(
     fold:int=-1,        # As in `train`
 ) -> tuple[Batches,dict[str,list[tuple[Sample,Facts]]]]: # And the usable photos of 'train' and 'valid'
     "Check a data folder, choose how its photos enter the network, and say so"
-    good, task = _training_pairs(data, config.class_weights, fold)
+    good, task = _training_pairs(data, config.weights, fold)
     prep, reasons = choose_prep([f for s,f in good if s.split=='train'], size, mode)
     pairs = {k: [(s, f) for s,f in good if s.split==k] for k in ('train', 'valid')}
     source = Source([s for s,_ in pairs['train']], task, prep)
@@ -96,35 +97,30 @@ def training_batches(
     sizes = [(f.h, f.w) for _,f in pairs['train']]
     return Batches(source, sizes, config.batch_size, augment, config.seed), pairs
 
-# %% ../nbs/04_train.ipynb #407af55e
+# %% ../nbs/04_train.ipynb #03e3ebc7
+@delegates(TrainConfig)
 def train(
-    data:str|Path,                            # Data folder; split by `prepare` if it has no splits.csv
-    epochs:int=50,                            # Passes over the training photos
-    minutes:float=0,                          # Time budget instead of epochs; 0: none
-    batch_size:int=8,                         # Images in a step
-    learning_rate:float=3e-3,                 # Peak of the schedule
-    model_out:str='models/unet_model.keras',  # Where the best model goes, .keras or .h5
-    net:str='compact',                        # 'compact', 'classic' (the paper's), 'plain', 'separable', …
-    width:int=0,                              # Channels of the first stage; 0: 16, or 64 for the classic net
-    size:int=0,                               # Side of the network's square, a multiple of 32; 0: chosen
-    mode:str='',                              # 'letterbox' (whole photos) or 'native' (crops); empty: chosen
-    seed:int=0,                               # Of weights, order and augmentation
-    runs:str='runs',                          # Folder of all runs
-    resume:str='',                            # Run to go on with; 'no': a new one; empty: found by itself
-    loss:str='dice+ce',                       # A sum such as 0.5*ce+tversky, or a registered function
-    class_weights:str='',                     # Of the classes in the loss, such as 1,5; empty: all alike
-    patience:int=0,                           # Validations without a better score that end the run; 0: any
-    fold:int=-1,                              # Which fold validates; -1: as splits.csv says
-    live:bool=True,                           # In a notebook: curves and photos instead of lines
+    data:str|Path,           # Data folder; split by `prepare` if it has no splits.csv
+    model_out:str='models/unet_model.keras', # Where the best model goes, .keras or .h5
+    size:int=0,              # Side of the network's square, a multiple of 32; 0: chosen
+    mode:str='',             # 'letterbox' (whole photos) or 'native' (crops); empty: chosen
+    fold:int=-1,             # Which fold validates; -1: as splits.csv says
+    runs:str='runs',         # Folder of all runs
+    resume:str='',           # Run to go on with; 'no': a new one; empty: found by itself
+    live:bool=True,          # In a notebook: curves and photos instead of lines
+    tensorboard:bool=False,  # Write TensorBoard's files into the run's folder
+    **kwargs:TrainConfig,    # What decides the run
 ) -> Trained:
     "Train a model on a folder of photos and masks, keeping the best by validation IoU"
     start = time.monotonic()
-    config = TrainConfig(epochs, minutes, batch_size, learning_rate, net, width, seed, loss_name(loss),
-                         _numbers(class_weights), patience)
-    out = _model_path(model_out)
+    config, out = TrainConfig(**kwargs), _model_path(model_out)
+    if tensorboard: need_tensorboard()
+    for folder in Path(runs), out.parent: _refuse_unwritable(folder)
+    found_gpus()
     def run(config):
         batches, pairs = training_batches(data, config, size, mode, fold)
-        return _train(batches, pairs, config, out, Path(runs), resume, start, live)
+        if not config.precision: config = replace(config, precision=_precision(batches))
+        return _train(batches, pairs, config, out, Path(runs), resume, start, (live, tensorboard))
     return _fitting(run, config)
 
 # %% ../nbs/04_train.ipynb #8d029a77
@@ -134,9 +130,16 @@ def _fitting(run, config):
     except Exception as e:
         full = isinstance(e, MemoryError) or type(e).__name__=='ResourceExhaustedError'
         if not (full or 'out of memory' in str(e).lower()) or config.batch_size<2: raise
-    half = config.batch_size//2
-    print(f'batches of {config.batch_size} images do not fit in memory: {half} in a step now')
-    return _fitting(run, replace(config, batch_size=half))
+    half, parts = config.batch_size//2, 2*config.accumulate
+    print(f'batches of {config.batch_size} images do not fit in memory: {half} at a time now, '
+          f'{parts} times for a step')
+    return _fitting(run, replace(config, batch_size=half, accumulate=parts))
+
+def _precision(batches):
+    "What the network computes in, and a line of reason"
+    precision, why = fastest_precision(batches.source.prep.size, batches.batch_size)
+    print(f'precision: {why}')
+    return precision
 
 # %% ../nbs/04_train.ipynb #2ad5c67f
 def _model_path(text):
@@ -144,24 +147,27 @@ def _model_path(text):
     if Path(text).suffix in ('.keras', '.h5'): return Path(text)
     raise ValueError(f'--model-out {text}: a model file ends in .keras or .h5.')
 
+def _refuse_unwritable(folder):
+    "Stop, before anything is trained, where nothing can be written"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder): pass
+    except OSError as e:
+        raise OSError(f'{folder}: nothing can be written there ({e.strerror}); give another place with '
+                      '--runs and --model-out.') from None
+
 def _refuse_weights(weights, task):
     "Stop unless there is one weight for each class, or none"
     if len(weights) not in (0, len(task.classes)):
         raise ValueError(f'--class-weights: {len(weights)} numbers for {len(task.classes)} classes, '
                          f'{", ".join(task.classes)}.')
 
-def _numbers(text):
-    "The numbers in a text, or those of a list"
-    try: return tuple(float(v) for v in (text.split(',') if isinstance(text, str) else text) if v!='')
-    except ValueError:
-        raise ValueError(f'{text!r}: write numbers with commas between, such as 1,5.') from None
-
 # %% ../nbs/04_train.ipynb #8838dbb2
-def _train(batches, pairs, config, model_out, runs, resume, start, live):
+def _train(batches, pairs, config, model_out, runs, resume, start, shows):
     "The run itself, once everything is chosen"
     task, prep, augment = batches.source.task, batches.source.prep, batches.augment
-    keras.utils.set_random_seed(config.seed)
-    model = NETS[config.net](task, **(dict(width=config.width) if config.width else {}))
+    model = built(config, task)
+    kept = model if config.precision in ('', 'float32') else built(replace(config, precision='float32'), task)
     facts = dict(config=asdict(config), augment=asdict(augment),
                  trained_on=[fingerprint(s.image) for s,_ in pairs['train']])
     decides = dict(facts['config'], prep=asdict(prep), augment=facts['augment'], task=task_dict(task),
@@ -172,17 +178,25 @@ def _train(batches, pairs, config, model_out, runs, resume, start, live):
     def save(row):
         scores = dict(row, valid_photos=len(valid), seed=config.seed)
         given = dict(facts, scores=scores, threshold=row.get('threshold', .5))
-        save_model(folder/'model.keras', model, task, prep, **given)
+        if kept is not model: kept.set_weights(model.get_weights())   # what is saved computes in float32
+        save_model(folder/'model.keras', kept, task, prep, **given)
         if model_out.suffix=='.keras': write_atomic(model_out, (folder/'model.keras').read_bytes())
-        else: save_model(model_out, model, task, prep, **given)
-    watch = Live(valid, task) if live and in_notebook() else None
-    try: run = fit(model, batches, valid, config, Run(folder, save), start, watch)
+        else: save_model(model_out, kept, task, prep, **given)
+    try:
+        watch = _watch(*shows, folder, valid, task, decides, model)
+        run = fit(model, batches, valid, config, Run(folder, save), start, watch)
     finally: let_go(lock)
     print(f'best validation IoU {run.best:.4f} over {len(pairs["valid"])} photos; '
           f'waited for data: {run.share_waited:.0%} of the time\nmodel: {model_out}')
     return Trained(model_out, folder, run.best, tuple(run.history))
 
-# %% ../nbs/04_train.ipynb #a9aec6d7
+# %% ../nbs/04_train.ipynb #7ccc909f
+def _watch(live, tensorboard, folder, valid, task, options, model):
+    "Who shows the run"
+    watch = Live(valid, task) if live and in_notebook() else Bar()
+    if not tensorboard: return watch
+    return Watchers(watch, Events(folder/'tensorboard', valid, task, options, model))
+
 def _data_mark(pairs):
     "A short name for the photos and masks of a run and their split"
     lines = (f'{s.split} {s.name} {fingerprint(s.image)} {fingerprint(s.mask or s.quad)}'
