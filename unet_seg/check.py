@@ -74,6 +74,7 @@ def short_format(
     if capability: return 'bfloat16' if capability>=(8, 0) else 'float16' if capability>=(7, 0) else ''
     return 'bfloat16' if {'avx512_bf16', 'amx_bf16'}&{*flags.split()} else ''
 
+# %% ../nbs/04d_check.ipynb #80fba142
 def fastest_precision(
     side:int=256,      # Of an image, in pixels
     batch_size:int=8,  # Images in a step

@@ -21,6 +21,7 @@ def need_tensorboard():
     raise ImportError("TensorBoard is not installed: pip install -e '.[tensorboard]', or train without "
                       '--tensorboard; history.csv is always written.')
 
+# %% ../nbs/04g_events.ipynb #7dac26ae
 class Events:
     "Writes how a run goes for TensorBoard"
     def __init__(self,

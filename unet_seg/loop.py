@@ -227,6 +227,7 @@ def _step(model, batch, budget, config, run):
     budget.step += 1
     return float(loss), float(score)
 
+# %% ../nbs/04a_loop.ipynb #5a42f8a1
 def _check(model, prep, valid, task, run, budget, row, watch):
     "Validate, add the row to the history, show it, and return the seconds it took"
     began = time.monotonic()

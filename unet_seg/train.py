@@ -197,6 +197,7 @@ def _watch(live, tensorboard, folder, valid, task, options, model):
     if not tensorboard: return watch
     return Watchers(watch, Events(folder/'tensorboard', valid, task, options, model))
 
+# %% ../nbs/04_train.ipynb #a9aec6d7
 def _data_mark(pairs):
     "A short name for the photos and masks of a run and their split"
     lines = (f'{s.split} {s.name} {fingerprint(s.image)} {fingerprint(s.mask or s.quad)}'
