@@ -261,7 +261,8 @@ def compiled(
     if config.accumulate>1: given['gradient_accumulation_steps'] = config.accumulate
     optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=1e-4, global_clipnorm=1., **given)
     loss = named_loss(config.loss, config.weights)
-    model.compile(optimizer, loss, metrics=[counts_metric(replace(task, ignore=255))], jit_compile=xla)
+    model.compile(optimizer, loss, metrics=[counts_metric(replace(task, ignore=255))],
+                  jit_compile=xla if keras.backend.backend()=='tensorflow' else 'auto')
     model.optimizer.build(model.trainable_variables)   # else the first step is traced twice
 
 @contextmanager
