@@ -144,7 +144,7 @@ ROOMS = {
     'runs': ('.loop', 'matplotlib'),
     'check': ('', '.losses .nets keras tensorflow'),
     'events': ('.core .data keras', 'tensorboard tensorflow'),
-    'train': ('.core .data .batches .losses .model .check .checkpoint .events .loop .live keras', ''),
+    'train': ('.core .data .batches .losses .model .check .checkpoint .events .loop .live .metrics', ''),
     'infer': ('.core .shapes .model keras', ''),
     'export': ('.core .model .infer keras', 'tensorflow onnx onnxruntime openvino'),
     'scale': ('.data .train .infer', 'keras tensorflow'),

@@ -474,14 +474,14 @@ def _conditions(predictor, task):
     return (('classes', ', '.join(task.classes)), ('scored', "at each photo's own size, from pixel counts"),
             ('before the network', getattr(predictor, 'prep', '')),
             ('foreground from', getattr(predictor, 'threshold', '')),
-            ('averaged with the mirror image', 'yes' if getattr(predictor, 'mirror', False) else 'no'),
+            ('views of each photo', getattr(predictor, 'views', 1)),
             ('versions', _installed()))
 
-def _open(model, mirror):
+def _open(model, views):
     "A predictor and its name, from a model file or as it is"
     if hasattr(model, 'mask'): return model, type(model).__name__
     from unet_seg.infer import Predictor
-    return Predictor(model, mirror=mirror), str(model)
+    return Predictor(model, views=views), str(model)
 
 # %% ../nbs/06_benchmark.ipynb #8b640b61
 def benchmark(
@@ -491,13 +491,13 @@ def benchmark(
     split:str='test',       # 'test', 'valid', 'train' or 'all'
     output:str|Path='',     # Folder for report.json and report.html; none if empty
     allow_training_photos:bool=False, # Score photos that trained the model too
-    mirror:bool=False,      # Average with the answer for the mirror image: better, half as fast
+    views:int=0,            # Average over 1, 2, 4 or 8 views of a photo; 0: the model file's
 ) -> Report:                # Prints as a table
     "Score a model on the photos of a data folder, at their own size"
     _check_threshold(threshold)
     samples, split, notices = choose_photos(find_samples(data), split, str(data))
     for line in notices: print(line)
-    predictor, name = _open(model, mirror)
+    predictor, name = _open(model, views)
     task = _shared_task(data, samples, predictor.task, name)
     notices += _check_unseen(samples, getattr(predictor, 'info', {}), allow_training_photos)
     gallery = Gallery(task)

@@ -182,13 +182,13 @@ def demo(
     print('4/5  predicting and straightening the unseen photos')
     _predict_unseen(folder, [s for s in samples if s.split=='test'])
     print('5/5  scoring them')
-    report = _verb('benchmark', 'benchmark')(folder/'data', folder/'model.keras', output=folder, mirror=True)
+    report = _verb('benchmark', 'benchmark')(folder/'data', folder/'model.keras', output=folder, views=2)
     return _last_words(folder, report, time.monotonic()-start)
 
 # %% ../nbs/07_cli.ipynb #a574b503
 def _predict_unseen(folder, samples):
     "Masks, overlays and crops of the unseen photos"
-    predictor = _verb('infer', 'Predictor')(folder/'model.keras', mirror=True)
+    predictor = _verb('infer', 'Predictor')(folder/'model.keras', views=2)
     write = _verb('infer', 'write_prediction')
     for s in samples:
         write(predictor.predict(s.image), folder/f'masks/{s.name}.png', folder/f'crops/{s.name}.jpg',

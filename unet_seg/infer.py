@@ -63,12 +63,12 @@ class Predictor:
     def __init__(self,
         model:str|Path|Loaded='',   # A model file, or what `load_model` gave; empty: see `own_model`
         threshold:float|None=None,  # Binary: class 1 from this on; None: the file's
-        mirror:bool=False,          # Average with the answer for the mirror image
+        views:int=0,                # Average over 1, 2 (the mirror image too), 4 or 8 views; 0: the file's
     ):
         loaded = model if isinstance(model, Loaded) else load_model(model or own_model())
         self.model, self.task, self.prep, self.info = loaded.model, loaded.task, loaded.prep, loaded.info
         if threshold is None: threshold = self.info.get('threshold', .5)
-        self.threshold, self.mirror = threshold_in_range(threshold), mirror
+        self.threshold, self.views = threshold_in_range(threshold), views or self.info.get('views', 1)
 
     def predict(self,
         photo:np.ndarray|str|Path, # uint8 (h, w, 3) RGB, or a file
@@ -78,10 +78,7 @@ class Predictor:
         if image.dtype!=np.uint8 or image.ndim!=3 or image.shape[2]!=3:
             raise ValueError(f'a photo is uint8 (h, w, 3) in RGB, not {image.dtype} {image.shape}: '
                              'read it with read_image.')
-        answer = probabilities(self.model, self.prep, image)
-        if self.mirror:
-            turned = probabilities(self.model, self.prep, np.ascontiguousarray(image[:,::-1]))
-            answer = (answer+turned[:,::-1])/2
+        answer = probabilities(self.model, self.prep, image, self.views)
         return Prediction(image, answer, to_mask(answer, self.threshold), self.task)
 
     def mask(self, image:np.ndarray) -> np.ndarray: # uint8 (h, w) class ids for uint8 (h, w, 3) RGB
@@ -142,7 +139,7 @@ def predict(
     output_prediction:str='',             # Where the straightened object of a single photo goes
     output:str='predictions',             # Folder for masks/, overlays/ and crops/ where no file is named
     threshold:float=0,                    # Binary: foreground from this probability on; 0: the model file's
-    mirror:bool=False,                    # Average with the answer for the mirror image: better, half as fast
+    views:int=0,                          # Average over 1, 2, 4 or 8 views of a photo; 0: the model file's
 ) -> list[Path]:                          # Files written
     "Segment a photo or a folder of photos at their own size"
     photos, one = find_photos(photo), Path(photo).is_file()
@@ -153,7 +150,7 @@ def predict(
         raise ValueError(f'--output-mask {output_mask}: a mask is a .png file.')
     if threshold: threshold_in_range(threshold)
     if not model and own_model()==EXAMPLE: print('no model was trained here: the example finds documents')
-    predictor, written, faults = Predictor(model, threshold or None, mirror), [], []
+    predictor, written, faults = Predictor(model, threshold or None, views), [], []
     named = dict(mask=output_mask, crop=output_prediction) if output_mask or output_prediction else None
     for path in tqdm(photos, desc='predicting', disable=len(photos)<5, leave=False):
         rel = (Path(path.name) if one else path.relative_to(photo)).with_suffix('')

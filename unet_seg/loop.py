@@ -25,7 +25,7 @@ from .data import Sample, read_pair
 from .losses import loss_name, named_loss
 from .metrics import best_threshold, counts_metric, iou, level_counts, main_score, pixel_counts
 from .model import probabilities, to_mask
-from .nets import PRECISIONS, classic_unet, computing_in, unet
+from .nets import PRECISIONS, classic_unet, computing_in, supervised, unet
 
 # %% ../nbs/04a_loop.ipynb #50f58e48
 NETS = dict(compact=unet, classic=classic_unet, plain=partial(unet, block='plain'),
@@ -48,6 +48,8 @@ class TrainConfig:
     patience:int=0            # Validations without a better score that end the run; 0: any
     ema:float=0               # Momentum of the mean of the weights that is kept; 0: the last weights
     accumulate:int=1          # Batches whose gradients make one step
+    deep:int=0                # Coarser answers that are trained beside the full one
+    balanced:bool=False       # Show photos of rare classes more often
     precision:str=''          # 'float32', 'bfloat16' or 'float16'; empty: as the machine is fastest
 
     def __post_init__(self):
@@ -62,7 +64,8 @@ class TrainConfig:
 # %% ../nbs/04a_loop.ipynb #8ac1fe1d
 def _refuse_options(config):
     "Stop at an option that makes no sense"
-    for name,least in dict(epochs=1, batch_size=1, width=0, patience=0, minutes=0, accumulate=1).items():
+    lowest = dict(epochs=1, batch_size=1, accumulate=1, width=0, patience=0, minutes=0, deep=0)
+    for name,least in lowest.items():
         given = getattr(config, name)
         if given<least: raise ValueError(f'{name}={given}: take {least} or more.')
     if not 0<config.learning_rate<1:
@@ -135,12 +138,13 @@ def validate(
     samples:list[Sample], # With labels
     task:Task,            # Their classes
     keep=(),              # Places of photos of which the answer is wanted
+    views:int=1,          # Of each photo, as `probabilities` takes it
 ) -> Checked:
     "Count every pixel of the validation photos"
     k, counts, levels, masks = len(task.classes), [], None, {}
     for i,s in enumerate(samples):
         image, truth = read_pair(s, task)
-        answer = probabilities(model, prep, image)
+        answer = probabilities(model, prep, image, views)
         mask = to_mask(answer)
         counts.append(pixel_counts(truth, mask, k, task.ignore))
         if task.binary: levels = level_counts(truth, answer, task.ignore)+(0 if levels is None else levels)
@@ -156,6 +160,8 @@ class Run:
     ):
         self.folder, self.save, self.history, self.best = Path(folder), save, [], -1.
         self.waited = self.stepped = 0.   # seconds without a batch, and at work on one
+        self.views = 0   # how many validations are wanted after the run; 0 if they would take too long
+        self.interrupted = False
         self.state, self.due = self.folder/'state.npz', time.monotonic()+10
 
     @property
@@ -216,7 +222,9 @@ def worth_compiling(
 def _step(model, batch, budget, config, run):
     "One step of the optimiser; returns the loss and the IoU of its batch"
     model.optimizer.learning_rate = learning_rate_at(budget.share, config.learning_rate)
-    loss, score = model.train_on_batch(batch[0], batch[1][...,None])   # of this batch alone: Keras resets
+    truth = batch[1][...,None]
+    truth = truth if len(model.outputs)==1 else [truth]*len(model.outputs)
+    loss, *_, score = model.train_on_batch(batch[0], truth)   # of this batch alone: Keras resets
     if not np.isfinite(loss):
         bad = run.folder/'bad_batch.npz'
         out = BytesIO()
@@ -231,11 +239,11 @@ def _step(model, batch, budget, config, run):
 def _check(model, prep, valid, task, run, budget, row, watch):
     "Validate, add the row to the history, show it, and return the seconds it took"
     began = time.monotonic()
-    with averaged(model): return _score(model, prep, valid, task, run, budget, row, watch, began)
+    with averaged(model): return _score(prep, valid, task, run, budget, row, watch, began)
 
-def _score(model, prep, valid, task, run, budget, row, watch, began):
+def _score(prep, valid, task, run, budget, row, watch, began):
     "What `_check` does, with the weights that are to be kept in place"
-    found = validate(model, prep, valid, task, watch.photos)
+    found = validate(run.model, prep, valid, task, watch.photos)
     score = float(np.nan_to_num(main_score(iou(found.counts.sum(0)))))
     each = main_score(iou(found.counts))
     per_image = float(np.nanmean(each)) if not np.isnan(each).all() else 0.
@@ -260,11 +268,26 @@ def compiled(
     given = dict(use_ema=True, ema_momentum=config.ema) if config.ema else {}
     if config.accumulate>1: given['gradient_accumulation_steps'] = config.accumulate
     optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=1e-4, global_clipnorm=1., **given)
-    loss = named_loss(config.loss, config.weights)
-    model.compile(optimizer, loss, metrics=[counts_metric(replace(task, ignore=255))],
-                  jit_compile=xla if keras.backend.backend()=='tensorflow' else 'auto')
+    loss, metric = named_loss(config.loss, config.weights), counts_metric(replace(task, ignore=255))
+    xla = xla if keras.backend.backend()=='tensorflow' else 'auto'
+    model.compile(optimizer, **_of_each_answer(model, loss, metric), jit_compile=xla)
     model.optimizer.build(model.trainable_variables)   # else the first step is traced twice
 
+# %% ../nbs/04a_loop.ipynb #a8be016a
+def _of_each_answer(model, loss, metric):
+    "Losses, their weights and metrics for the answers of a network, the coarse ones beside the full one"
+    strides = [int(name.removeprefix('coarse_')) for name in model.output_names[1:]]
+    if not strides: return dict(loss=loss, metrics=[metric])
+    weights = [.5**i for i in range(len(strides)+1)]
+    return dict(loss=[loss, *(_every(s, loss) for s in strides)], metrics=[[metric], *[[]]*len(strides)],
+                loss_weights=[w/sum(weights) for w in weights])
+
+def _every(stride, loss):
+    "A loss of every so many-th pixel"
+    def coarse(y_true, y_pred): return loss(y_true[:,stride//2::stride,stride//2::stride], y_pred)
+    return coarse
+
+# %% ../nbs/04a_loop.ipynb #c3752c2a
 @contextmanager
 def averaged(
     model:keras.Model, # Compiled by `compiled`
@@ -291,16 +314,19 @@ def fit(
     "Train until the epochs or the time are over, or until interrupted; the best model is kept by `run`"
     keep_memory()
     source = batches.source
-    compiled(model, source.task, config, worth_compiling(config, len(batches)))
+    run.model, learner = model, supervised(model, source.task, config.deep) if config.deep else model
+    compiled(learner, source.task, config, worth_compiling(config, len(batches)))
     budget = Budget(config, len(batches), time.monotonic() if start is None else start)
-    place = run.go_on(model)
+    place = run.go_on(learner)
     if place: budget.start, budget.step = time.monotonic()-place['seconds'], place['step']
     watch = watch or Bar()
-    try: _epochs(model, batches, valid, config, run, budget, watch, place)
+    try: _epochs(learner, batches, valid, config, run, budget, watch, place)
     except KeyboardInterrupt:
+        run.interrupted = True
         watch.say('interrupted: the best model so far is kept'
                   + ('; the same command goes on' if run.state.is_file() else ''))
-        if not run.history: _check(model, source.prep, valid, source.task, run, budget, dict(epoch=0), watch)
+        if not run.history:
+            _check(learner, source.prep, valid, source.task, run, budget, dict(epoch=0), watch)
     finally: watch.close()
     return run
 
@@ -326,7 +352,8 @@ def _epochs(model, batches, valid, config, run, budget, watch, place):
                            train_iou=float(np.mean(seen, 0)[1].round(5)),
                            images_per_second=round(len(seen)*batches.batch_size/since, 1))
                 cost = _check(model, prep, valid, batches.source.task, run, budget, row, watch)
-                checked, seen, budget.reserve = time.monotonic(), [], 1.2*cost
+                if run.views*cost>.05*(budget.seconds or budget.elapsed): run.views = 0
+                checked, seen, budget.reserve = time.monotonic(), [], 1.2*cost*(1+run.views)
                 tired = 0<config.patience<=run.stalled
                 if tired: watch.say(f'{run.stalled} validations without a better score: the run ends')
                 if budget.share>=1 or tired: return run.state.unlink(missing_ok=True)

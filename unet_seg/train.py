@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 import numpy as np
 from fastcore.meta import delegates
-from .batches import Batches, Source, suggested_augment
+from .batches import Batches, Source, repeats, suggested_augment
 from .check import fastest_precision, found_gpus
 from .checkpoint import broken_off, differences, held, let_go
 from .core import Prep, free_path, task_dict, write_atomic, write_json
@@ -21,8 +21,9 @@ from .data import Facts, Sample, find_samples, find_task, fingerprint, in_fold, 
 from .data import print_faults, survey
 from .events import Events, Watchers, need_tensorboard
 from .live import Live, in_notebook
-from .loop import Bar, Run, TrainConfig, built, fit
-from .model import save_model
+from .loop import Bar, Run, TrainConfig, built, fit, validate
+from .metrics import best_threshold, iou, main_score
+from .model import load_model, save_model
 
 # %% ../nbs/04_train.ipynb #726b8229
 def choose_prep(
@@ -94,8 +95,12 @@ def training_batches(
     augment, why = suggested_augment(source)
     n = ' and '.join(f'{len(v)} {k}' for k,v in pairs.items())
     print(f'photos: {n}; classes: {", ".join(task.classes)}', *reasons, f'augmentation: {why}', sep='\n')
-    sizes = [(f.h, f.w) for _,f in pairs['train']]
-    return Batches(source, sizes, config.batch_size, augment, config.seed), pairs
+    facts = [f for _,f in pairs['train']]
+    often = repeats([{*f.counts} for f in facts]) if config.balanced else 1
+    if config.balanced:
+        print(f'rare classes: {np.sum(often>1)} photos are shown up to {np.max(often)} times an epoch')
+    sizes = [(f.h, f.w) for f in facts]
+    return Batches(source, sizes, config.batch_size, augment, config.seed, often=often), pairs
 
 # %% ../nbs/04_train.ipynb #03e3ebc7
 @delegates(TrainConfig)
@@ -175,22 +180,41 @@ def _train(batches, pairs, config, model_out, runs, resume, start, shows):
     folder, lock = _run_folder(runs, decides, resume)
     print(f'{config.net} network, {model.count_params():,} parameters; run folder {folder}')
     valid = [s for s,_ in pairs['valid']]
-    def save(row):
+    def save(row, views=1):
         scores = dict(row, valid_photos=len(valid), seed=config.seed)
-        given = dict(facts, scores=scores, threshold=row.get('threshold', .5))
+        given = dict(facts, scores=scores, threshold=row.get('threshold', .5), views=views)
         if kept is not model: kept.set_weights(model.get_weights())   # what is saved computes in float32
         save_model(folder/'model.keras', kept, task, prep, **given)
         if model_out.suffix=='.keras': write_atomic(model_out, (folder/'model.keras').read_bytes())
         else: save_model(model_out, kept, task, prep, **given)
     try:
         watch = _watch(*shows, folder, valid, task, decides, model)
-        run = fit(model, batches, valid, config, Run(folder, save), start, watch)
+        run = Run(folder, save)
+        run.views = 8 if augment.turn else 2 if augment.flip else 0
+        run = fit(model, batches, valid, config, run, start, watch)
+        if run.views and not run.interrupted: _try_views(model, prep, valid, task, run)
     finally: let_go(lock)
     print(f'best validation IoU {run.best:.4f} over {len(pairs["valid"])} photos; '
           f'waited for data: {run.share_waited:.0%} of the time\nmodel: {model_out}')
     return Trained(model_out, folder, run.best, tuple(run.history))
 
-# %% ../nbs/04_train.ipynb #7ccc909f
+# %% ../nbs/04_train.ipynb #8eb5eb63
+def _try_views(model, prep, valid, task, run):
+    "Note in the model file that several views of a photo are better than one, if they are"
+    best = load_model(run.folder/'model.keras')
+    model.set_weights(best.model.get_weights())
+    row = next(r for r in run.history[::-1] if r['best'])
+    found = validate(model, prep, valid, task, views=run.views)
+    if task.binary: threshold, score = best_threshold(found.levels)
+    else: threshold, score = .5, float(main_score(iou(found.counts.sum(0))))
+    before = row.get('valid_iou_at_threshold', row['valid_iou'])
+    better = score>before+.001
+    print(f'views: the mean over {run.views} views of a photo takes validation IoU from {before:.4f} '
+          f'to {score:.4f}: '+('kept; --views 1 is faster' if better else 'not worth it'))
+    if better:
+        scores = {k: v for k,v in row.items() if k!='best'}|dict(threshold=threshold)
+        run.save(scores|dict(valid_iou_of_views=round(float(score), 5)), run.views)
+
 def _watch(live, tensorboard, folder, valid, task, options, model):
     "Who shows the run"
     watch = Live(valid, task) if live and in_notebook() else Bar()
