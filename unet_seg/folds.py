@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from fastcore.meta import delegates
 from .data import find_samples
-from .loop import TrainConfig
+from .learner import TrainConfig
 from .model import load_model, save_model
 from .train import train
 

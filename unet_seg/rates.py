@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from .batches import Batches, epoch_batches
 from .core import show_curves
-from .loop import TrainConfig, built, compiled
+from .learner import TrainConfig, built, compiled
 from .train import training_batches
 
 # %% ../nbs/04f_rates.ipynb #49592c41
