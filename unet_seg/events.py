@@ -34,20 +34,10 @@ class Events:
     ):
         need_tensorboard()
         import tensorflow as tf
-        self.tf, self.samples, self.task, self.shown = tf, samples, task, {}
+        self.tf, self.samples, self.task = tf, samples, task
         self.photos = tuple(range(0, len(samples), max(1, len(samples)//most)))[:most]
         self.writer = tf.summary.create_file_writer(str(folder))
         self._begin(options, model)
-
-    def _begin(self, options, model):
-        "Options and graph"
-        from tensorboard.plugins.hparams import api
-        plain = {k: v if isinstance(v, (str, int, float, bool)) else str(v) for k,v in options.items()}
-        with self.writer.as_default(step=0):
-            if plain: api.hparams(plain)
-            if model and keras.backend.backend()=='tensorflow':
-                photo = self.tf.TensorSpec((1, None, None, model.input.shape[-1]))
-                self.tf.summary.graph(self.tf.function(model).get_concrete_function(photo).graph)
 
     def step(self, budget, epoch, loss, score): pass
     def say(self, line): pass

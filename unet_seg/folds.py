@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import keras
 import numpy as np
-from fastcore.meta import delegates
 from .data import find_samples
-from .learner import TrainConfig
+from .learner import TrainConfig, with_options
 from .model import load_model, save_model
 from .train import train
 
@@ -53,8 +52,8 @@ class CrossValidated:
         return (f'{len(self.scores)} folds: validation IoU {mean:.4f}, standard deviation {spread:.4f}, '
                 f'from {min(self.scores):.4f} to {max(self.scores):.4f}; joint model {self.model_file}')
 
-# %% ../nbs/04e_folds.ipynb #0c8ea004
-@delegates(TrainConfig)
+# %% ../nbs/04e_folds.ipynb #f9373287
+@with_options
 def cross_validate(
     data:str|Path,          # Data folder with folds: `unet-seg prepare DATA --folds 5`
     model_out:str='models/unet_model.keras', # Where the joint model goes, .keras or .h5
@@ -62,9 +61,9 @@ def cross_validate(
     mode:str='',            # As in `train`
     runs:str='runs',        # Folder of all runs
     live:bool=True,         # As in `train`
-    **kwargs:TrainConfig,   # As in `train`; `minutes` are for all folds together, and each has its own seed
+    **kwargs:TrainConfig,
 ) -> CrossValidated:
-    "Train a model for each fold and join them into one"
+    "Train a model for each fold, with a seed of its own and its part of the minutes, and join them into one"
     folds = sorted({s.fold for s in find_samples(data)}-{None})
     if len(folds)<2:
         raise ValueError(f'{data}: no folds; make them with `unet-seg prepare {data} --folds 5`.')

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 import numpy as np
-from fastcore.meta import delegates
 from .batches import Batches, Source, repeats, suggested_augment
 from .check import cores, fastest_precision, found_gpus
 from .checkpoint import broken_off, differences, held, let_go
@@ -20,7 +19,7 @@ from .core import Prep, free_path, task_dict, write_atomic, write_json
 from .data import Facts, Sample, find_samples, find_task, fingerprint, in_fold, leaks, prepare
 from .data import print_faults, survey
 from .events import Events, Watchers, need_tensorboard
-from .learner import TrainConfig, built
+from .learner import TrainConfig, built, with_options
 from .live import Live, in_notebook
 from .loop import Bar, Run, fit, validate
 from .metrics import best_threshold, iou, main_score
@@ -123,8 +122,8 @@ def training_batches(
     sizes = [(f.h, f.w) for f in facts]
     return Batches(source, sizes, config.batch_size, augment, config.seed, often=often), pairs
 
-# %% ../nbs/04_train.ipynb #03e3ebc7
-@delegates(TrainConfig)
+# %% ../nbs/04_train.ipynb #4070d1da
+@with_options
 def train(
     data:str|Path,           # Data folder; split by `prepare` if it has no splits.csv
     model_out:str='models/unet_model.keras', # Where the best model goes, .keras or .h5
@@ -135,7 +134,7 @@ def train(
     resume:str='',           # Run to go on with; 'no': a new one; empty: found by itself
     live:bool=True,          # In a notebook: curves and photos instead of lines
     tensorboard:bool=False,  # Write TensorBoard's files into the run's folder
-    **kwargs:TrainConfig,    # What decides the run
+    **kwargs:TrainConfig,
 ) -> Trained:
     "Train a model on a folder of photos and masks, keeping the best by validation IoU"
     start = time.monotonic()
