@@ -8,7 +8,7 @@ root = Path(__file__).resolve().parent.parent
 PAGES = '03_model', '03a_losses', '03b_metrics', '03c_checkpoint', '03d_nets', '03f_learner', '04a_loop', '05_infer'
 WHEELS = dict(jax=['--no-deps', 'jax', 'jaxlib', 'ml_dtypes', 'opt_einsum'], torch=['torch==2.13.0'])
 asked = os.environ.get('BACKENDS', '').split()
-bin = Path(sys.executable).parent
+scripts = Path(sys.executable).parent
 
 def environment(backend):
     "Variables for a process on that backend; its wheels lie beside the environment and are kept for the next run"
@@ -26,7 +26,7 @@ both = pytest.mark.parametrize('backend', [pytest.param(b, marks=needs(b)) for b
 @both
 @pytest.mark.parametrize('page', PAGES)
 def test_backend(page, backend):
-    done = subprocess.run([str(bin/'nbdev_test'), '--path', f'nbs/{page}.ipynb', '--n_workers', '0'],
+    done = subprocess.run([str(scripts/'nbdev_test'), '--path', f'nbs/{page}.ipynb', '--n_workers', '0'],
                           cwd=root, env=environment(backend), capture_output=True, text=True)
     if done.returncode: pytest.fail(f'{page} fails on {backend}:\n{(done.stdout+done.stderr)[-3000:]}', pytrace=False)
 

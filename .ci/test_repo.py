@@ -145,7 +145,7 @@ ROOMS = {
     'ablation': ('.core .train keras', ''),
     'runs': ('.loop', 'matplotlib'),
     'check': ('', '.losses .nets keras tensorflow'),
-    'events': ('.core .data keras', 'tensorboard tensorflow'),
+    'events': ('.core .data .live keras', 'tensorboard tensorflow'),
     'train': ('.core .data .batches .learner .model .check .checkpoint .events .loop .live .metrics', ''),
     'infer': ('.core .shapes .model keras', ''),
     'export': ('.core .model .infer keras', 'tensorflow onnx onnxruntime openvino'),

@@ -8,11 +8,10 @@ __all__ = ['Ablation', 'ablate']
 # %% ../nbs/04h_ablation.ipynb #f020b167
 import csv, json
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 import keras
 import numpy as np
-from .core import write_atomic
+from .core import write_rows
 from .train import train
 
 # %% ../nbs/04h_ablation.ipynb #6f2d46f3
@@ -58,7 +57,7 @@ def ablate(
             if any(r['variant']==name and int(r['seed'])==seed and r['options']==told for r in rows): continue
             print(f'{name}, seed {seed}')
             rows.append(_run(data, name, seed, told, Path(out), common|options))
-            _write(file, rows)
+            write_rows(file, rows)
     return Ablation(tuple(r for r in rows if r['variant'] in variants))
 
 # %% ../nbs/04h_ablation.ipynb #e9dd667e
@@ -69,12 +68,3 @@ def _run(data, name, seed, told, out, options):
     last = done.history[-1]
     return dict(variant=name, seed=seed, iou=round(done.iou, 5), last_iou=last['valid_iou'],
                 steps=last['step'], seconds=last['seconds'], run=done.run.name, options=told)
-
-def _write(file, rows):
-    "The table as CSV"
-    out = StringIO()
-    table = csv.DictWriter(out, rows[0].keys())
-    table.writeheader()
-    table.writerows(rows)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, out.getvalue().encode())

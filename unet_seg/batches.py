@@ -100,6 +100,7 @@ class Batches:
         self.seed, self.workers, self.processes, self.pool = seed, workers, processes, None
         side = source.prep.size
         whole = source.prep.mode=='letterbox'
+        self.shape = _one_shape(source.prep, sizes) if whole else (side, side)   # (H, W) of the images
         crops = [1 if whole else int(np.clip(round(h*w/side**2), 1, 16)) for h,w in sizes]
         self.draws = np.repeat(np.arange(len(crops)), np.array(crops, int)*often)
         if len(self.draws)<batch_size: self.draws = np.resize(self.draws, batch_size)
@@ -110,6 +111,15 @@ class Batches:
         "End the processes, if there are any"
         if self.pool: self.pool.shutdown(cancel_futures=True)
         self.pool = None
+
+# %% ../nbs/02c_batches.ipynb #5ea26a89
+def _one_shape(prep, sizes):
+    "The shape of the network's input for photos that are resized"
+    shapes = {prep.shape(h, w) for h,w in sizes}
+    if len(shapes)>1:
+        raise ValueError('photos that stand and photos that lie do not fit one canvas: take the square, '
+                         'Prep(canvas=()).')
+    return shapes.pop()
 
 # %% ../nbs/02c_batches.ipynb #7e166c62
 def repeats(
@@ -131,14 +141,17 @@ def draw(
     "One augmented pair, the same for the same (seed, epoch, k)"
     rng = np.random.default_rng((batches.seed, epoch, k))
     image, mask, points, (h, w) = batches.source[batches.draws[k]]
-    size, whole = batches.source.prep.size, batches.source.prep.mode=='letterbox'
-    a = batches.augment or STILL
-    if whole: H, W, centre = h, w, np.array([w-1, h-1])/2+rng.uniform(-1, 1, 2)*a.shift*size
-    else: H, W, centre = size, size, _crop_centre(points, rng, size, h, w)
+    size, a = batches.source.prep.size, batches.augment or STILL
+    if batches.source.prep.mode=='letterbox':
+        full, H, W = mask.shape, h, w
+        centre = np.array([w-1, h-1])/2+rng.uniform(-1, 1, 2)*a.shift*size
+    else:
+        full = H, W = size, size
+        centre = _crop_centre(points, rng, size, h, w)
     image, mask = warp_pair(image[:h,:w], mask[:h,:w], warp_matrix(a, rng, H, W, centre), H, W, a.fill)
     image = change_light(image, a, rng)
-    if H==W==size: return image, mask
-    fill = dict(top=0, bottom=size-H, left=0, right=size-W, borderType=cv2.BORDER_CONSTANT)
+    if (H, W)==full: return image, mask
+    fill = dict(top=0, bottom=full[0]-H, left=0, right=full[1]-W, borderType=cv2.BORDER_CONSTANT)
     return cv2.copyMakeBorder(image, value=(0, 0, 0), **fill), cv2.copyMakeBorder(mask, value=255, **fill)
 
 def _crop_centre(points, rng, size, h, w):
@@ -165,7 +178,7 @@ def epoch_order(
 def _photo_bytes(batches):
     "About how much memory each prepared pair takes, (n,)"
     prep, sizes = batches.source.prep, np.array(batches.sizes).reshape(-1, 2)
-    pixels = np.full(len(sizes), prep.size**2) if prep.mode=='letterbox' else sizes.prod(1)
+    pixels = np.array([np.prod(prep.shape(h, w)) for h,w in sizes])
     return pixels/2 if batches.source.packed else pixels*4
 
 # %% ../nbs/02c_batches.ipynb #aa009fc1

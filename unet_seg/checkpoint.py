@@ -30,26 +30,27 @@ def write_state(
     np.savez(out, place=np.frombuffer(json.dumps(place).encode(), np.uint8), **state_arrays(model))
     write_atomic(path, out.getvalue())
 
-# %% ../nbs/03c_checkpoint.ipynb #7367e888
+# %% ../nbs/03c_checkpoint.ipynb #3e31eb9d
+def _opened(path, names=None):
+    "The arrays of a state, or some of them"
+    try:
+        with np.load(path, allow_pickle=False) as z: found = {k: z[k] for k in names or z.files}
+        return json.loads(found.pop('place').tobytes()), found
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+        raise ValueError(f'{path}: not the state of a run ({e}); delete it to begin anew.') from None
+
 def read_place(
     path:str|Path, # As `write_state` made it
 ) -> dict:         # Empty if there is no such file
     "The place where a run was, without its weights"
-    if not Path(path).is_file(): return {}
-    try:
-        with np.load(path, allow_pickle=False) as z: return json.loads(z['place'].tobytes())
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile): return {}   # `read_state` complains
+    return _opened(path, ['place'])[0] if Path(path).is_file() else {}
 
 def read_state(
     path:str|Path, # As `write_state` made it
     model,         # The same model, freshly made, compiled, its optimiser built; changed in place
 ) -> dict:         # The place
     "Put a model and its optimiser back to where a run was"
-    try:
-        with np.load(path, allow_pickle=False) as z: found = {k: z[k] for k in z.files}
-        place = json.loads(found.pop('place').tobytes())
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
-        raise ValueError(f'{path}: not the state of a run ({e}); delete it to begin anew.') from None
+    place, found = _opened(path)
     now = state_arrays(model)
     if {k: v.shape for k,v in now.items()}!={k: v.shape for k,v in found.items()}:
         raise ValueError(f'{path}: the state of another network or optimiser; give the run its own options.')
@@ -63,6 +64,7 @@ def differences(
 ) -> list[str]: # A line for each thing
     "What two runs differ in, in words"
     new = json.loads(json.dumps(new))
+    if not new.get('precision'): new['precision'] = old.get('precision')   # the machine's choice: as then
     return [f'{k}: {old.get(k)!r} then, {new.get(k)!r} now' for k in {**old, **new} if old.get(k)!=new.get(k)]
 
 def held(

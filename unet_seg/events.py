@@ -9,10 +9,10 @@ __all__ = ['need_tensorboard', 'Events', 'Watchers']
 from importlib.util import find_spec
 from pathlib import Path
 import keras
-import numpy as np
 from fastcore.basics import patch
-from .core import Task, overlay
+from .core import Task
 from .data import Sample, read_pair
+from .live import compared, spaced
 
 # %% ../nbs/04g_events.ipynb #9bba711c
 def need_tensorboard():
@@ -35,7 +35,7 @@ class Events:
         need_tensorboard()
         import tensorflow as tf
         self.tf, self.samples, self.task = tf, samples, task
-        self.photos = tuple(range(0, len(samples), max(1, len(samples)//most)))[:most]
+        self.photos = spaced(len(samples), most)
         self.writer = tf.summary.create_file_writer(str(folder))
         self._begin(options, model)
 
@@ -64,8 +64,8 @@ def checked(self:Events, history, masks):
             if k not in ('step', 'best'): self.tf.summary.scalar(k, v)
         for i in sorted({*masks}&{*self.photos}):
             image, truth = read_pair(self.samples[i], self.task)
-            both = [overlay(image, m, self.task) for m in (truth, masks[i])]
-            self.tf.summary.image(self.samples[i].name, np.concatenate(both, 1)[None])
+            both = compared(image, truth, masks[i], self.task)
+            self.tf.summary.image(self.samples[i].name, both[None])
     self.writer.flush()
 
 # %% ../nbs/04g_events.ipynb #a8fb8d30

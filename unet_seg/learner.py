@@ -157,7 +157,9 @@ def averaged(
 def worth_compiling(
     config:TrainConfig, # Which network, how long
     per_epoch:int,      # Steps in an epoch
+    pixels:int=96*96,   # Of an image
 ) -> bool:              # Whether XLA's compilation repays itself
-    "Whether a run is so long that a compiled step pays"
+    "Whether a run is so long, and its images so small, that a compiled step pays"
     if config.net not in NETS or config.net=='classic': return False
+    if pixels>160*160 and not keras.distribution.list_devices('gpu'): return False
     return config.minutes>=2 if config.minutes else config.epochs*per_epoch>=1000

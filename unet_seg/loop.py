@@ -9,7 +9,7 @@ __all__ = ['learning_rate_at', 'scheduled_rate', 'Budget', 'Checked', 'validate'
 # %% ../nbs/04a_loop.ipynb #f020b167
 import csv, ctypes, platform, time
 from dataclasses import dataclass, field
-from io import BytesIO, StringIO
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 import keras
@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from tqdm.auto import tqdm
 from .batches import Batches, epoch_batches
 from .checkpoint import read_place, read_state, write_state
-from .core import Prep, Task, show_curves, write_atomic
+from .core import Prep, Task, show_curves, write_atomic, write_rows
 from .data import Sample, read_pair
 from .learner import TrainConfig, averaged, compiled, worth_compiling
 from .metrics import best_threshold, iou, level_counts, main_score, pixel_counts
@@ -118,11 +118,7 @@ class Run:
             self.best = row['valid_iou']
             self.save(row)
         self.history.append(dict(row, best=int(better)))
-        out = StringIO()
-        table = csv.DictWriter(out, self.history[0].keys())
-        table.writeheader()
-        table.writerows(self.history)
-        write_atomic(self.folder/'history.csv', out.getvalue().encode())
+        write_rows(self.folder/'history.csv', self.history)
 
 # %% ../nbs/04a_loop.ipynb #cd347b6f
 @patch
@@ -207,7 +203,8 @@ def fit(
     run.model, learner = model, supervised(model, source.task, config.deep) if config.deep else model
     run.frozen = config.staged and read_place(run.state).get('frozen', True)
     if config.staged: model.get_layer('encoder').trainable = not run.frozen
-    compiled(learner, source.task, config, worth_compiling(config, len(batches)))
+    xla = worth_compiling(config, len(batches), np.prod(batches.shape))
+    compiled(learner, source.task, config, xla)
     budget = Budget(config, len(batches), time.monotonic() if start is None else start)
     place = run.go_on(learner)
     if place: budget.start, budget.step = time.monotonic()-place['seconds'], place['step']
@@ -257,7 +254,7 @@ def _epochs(model, batches, valid, config, run, budget, watch, place):
 def _thaw(model, batches, config, run):
     "From here on the encoder learns too"
     run.frozen, run.model.get_layer('encoder').trainable = False, True
-    compiled(model, batches.source.task, config, worth_compiling(config, len(batches)))
+    compiled(model, batches.source.task, config)
 
 # %% ../nbs/04a_loop.ipynb #8b38522d
 def _waiting(batches):
