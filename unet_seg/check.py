@@ -45,18 +45,18 @@ def training_speed(
     device:str,         # 'cpu:0' or 'gpu:0'
     seconds:float=8,    # How long to measure
     batch_size:int=8,   # Images in a step
-    side:int=256,       # Of an image, in pixels
+    shape:tuple=(256, 256), # Of an image, (H, W) in pixels
     precision:str='float32', # What it computes in
+    build=None,         # Makes the network, given the precision; None: the default one
 ) -> float:             # Images a second
-    "How fast the default network is trained"
+    "How fast a network is trained"
     import keras
     from unet_seg.losses import dice_ce
-    from unet_seg.nets import computing_in, unet
     rng = np.random.default_rng(0)
-    x = rng.integers(0, 256, (batch_size, side, side, 3)).astype(np.uint8)
-    y = rng.integers(0, 2, (batch_size, side, side, 1)).astype(np.uint8)
+    x = rng.integers(0, 256, (batch_size, *shape, 3)).astype(np.uint8)
+    y = rng.integers(0, 2, (batch_size, *shape, 1)).astype(np.uint8)
     with keras.device(device):
-        with computing_in(precision): net = unet()
+        net = (build or _default_net)(precision)
         net.compile('adamw', dice_ce)
         net.train_on_batch(x, y)
         begun, steps = time.perf_counter(), 0
@@ -64,6 +64,11 @@ def training_speed(
             net.train_on_batch(x, y)
             steps += 1
     return steps*batch_size/(time.perf_counter()-begun)
+
+def _default_net(precision):
+    "The network of a run without options"
+    from unet_seg.nets import computing_in, unet
+    with computing_in(precision): return unet()
 
 # %% ../nbs/04d_check.ipynb #8b6aabe2
 def short_format(
@@ -76,21 +81,22 @@ def short_format(
 
 # %% ../nbs/04d_check.ipynb #80fba142
 def fastest_precision(
-    side:int=256,      # Of an image, in pixels
+    shape:tuple=(256, 256), # Of an image, (H, W) in pixels
     batch_size:int=8,  # Images in a step
+    build=None,        # Makes the network, given the precision; None: the default one
     seconds:float=3,   # How long each format is measured
 ) -> tuple[str,str]:   # One of `PRECISIONS`, and the reason in words
-    "In which format the default network is trained fastest"
+    "In which format a network is trained fastest"
     device, capability, file = 'cpu:0', (), Path('/proc/cpuinfo')
     if gpus := found_gpus():
         import tensorflow as tf
         device = 'gpu:0'
         capability = tf.config.experimental.get_device_details(gpus[0]).get('compute_capability', (0, 0))
     half = short_format(capability, file.read_text() if file.is_file() else '')
-    if not half: return 'float32', 'float32: this machine computes faster in no other format'
-    speeds = {p: training_speed(device, seconds, batch_size, side, p) for p in ('float32', half)}
-    best = half if speeds[half]>1.1*speeds['float32'] else 'float32'
-    return best, best+': '+', '.join(f'{p} {v:.3g} images a second' for p,v in speeds.items())
+    if not half: return 'float32', 'float32 (this machine computes faster in no other format)'
+    speeds = {p: training_speed(device, seconds, batch_size, shape, p, build) for p in ('float32', half)}
+    best = half if speeds[half]>1.25*speeds['float32'] else 'float32'
+    return best, f'{best} ({", ".join(f"{p} {v:.3g}" for p,v in speeds.items())} images a second)'
 
 def found_gpus() -> list: # As TensorFlow describes them
     "The GPUs that TensorFlow sees, told to take memory as they need it"

@@ -20,7 +20,7 @@ from .batches import Batches, epoch_batches
 from .checkpoint import read_place, read_state, write_state
 from .core import Prep, Task, show_curves, write_atomic, write_rows
 from .data import Sample, read_pair
-from .learner import TrainConfig, averaged, compiled, worth_compiling
+from .learner import TrainConfig, averaged, compiled, planned_epochs, worth_compiling
 from .metrics import best_threshold, iou, level_counts, main_score, pixel_counts
 from .model import probabilities, to_mask
 from .nets import supervised
@@ -51,7 +51,8 @@ class Budget:
         per_epoch:int,      # Steps in an epoch
         start:float,        # `time.monotonic()` when the run began
     ):
-        self.steps, self.seconds = config.epochs*per_epoch, config.minutes*60
+        self.epochs, self.seconds = planned_epochs(config, per_epoch), config.minutes*60
+        self.steps = self.epochs*per_epoch
         self.start, self.step, self.reserve = start, 0, 0   # reserve: seconds kept for the last validation
 
     @property
@@ -64,6 +65,13 @@ class Budget:
     def left(self) -> str:
         seconds = self.elapsed*(1/max(min(self.share, 1), 1e-3)-1)
         return f'{int(seconds)//60}:{int(seconds)%60:02} left'
+
+    def worth_a_line(self,
+        epoch:int,    # That ends, from 0
+        since:float,  # Seconds after the last validation
+    ) -> bool:
+        "Whether a validation now keeps their number to about 200"
+        return since>=self.seconds/200 if self.seconds else (epoch+1)%-(-self.epochs//200)==0
 
 # %% ../nbs/04a_loop.ipynb #dc862439
 @dataclass(frozen=True)
@@ -235,7 +243,8 @@ def _epochs(model, batches, valid, config, run, budget, watch, place):
             run.stepped += time.monotonic()-began
             watch.step(budget, epoch, *np.mean(seen[-20:], 0))
             since = time.monotonic()-checked
-            if budget.share>=1 or since>=19*cost and (i==len(batches) or since>60):
+            due = since>=19*cost and (i==len(batches) and budget.worth_a_line(epoch, since) or since>60)
+            if budget.share>=1 or due:
                 row = dict(epoch=round(epoch+i/len(batches), 2),
                            learning_rate=float(model.optimizer.learning_rate),
                            loss=float(np.mean(seen, 0)[0].round(5)),

@@ -19,7 +19,7 @@ from .core import Prep, free_path, task_dict, write_atomic, write_json
 from .data import Facts, Sample, find_samples, find_task, fingerprint, in_fold, leaks, prepare
 from .data import print_faults, survey
 from .events import Events, Watchers, need_tensorboard
-from .learner import TrainConfig, built, with_options
+from .learner import TrainConfig, built, planned_epochs, runs_long, with_options
 from .live import Live, in_notebook
 from .loop import Bar, Run, fit, validate
 from .metrics import best_threshold, iou, main_score
@@ -159,10 +159,18 @@ def train(
     for folder in Path(runs), out.parent: _refuse_unwritable(folder)
     def run(config):
         batches, pairs = training_batches(data, config, size, mode, fold)
+        config = replace(config, epochs=0 if config.minutes else planned_epochs(config, len(batches)))
+        print(_length(config, len(batches)))
         return _train(batches, pairs, config, out, Path(runs), resume, start, (live, tensorboard))
     return _fitting(run, config)
 
 # %% ../nbs/04_train.ipynb #8d029a77
+def _length(config, per_epoch):
+    "How long a run is, as a line"
+    step = f'{config.batch_size*config.accumulate} images'
+    if config.minutes: return f'length: {config.minutes:g} minutes; steps of {step}, {per_epoch} an epoch'
+    return f'length: {config.epochs} epochs of {per_epoch} steps of {step}; --minutes trains by the clock'
+
 def _fitting(run, config):
     "What `run` gives for a config, its batches halved as long as they do not fit in memory"
     try: return run(config)
@@ -178,7 +186,10 @@ def _precise(config, batches, folder):
     "The config with what the network computes in: as asked, as the run began, or as is fastest here"
     decided = json.loads((folder/'config.json').read_text(encoding='utf-8'))
     if not decided['precision']:
-        decided['precision'], why = fastest_precision(batches.source.prep.size, batches.batch_size)
+        decided['precision'], why = 'float32', 'float32 (the run is too short to try others)'
+        if runs_long(config, len(batches)):
+            def build(precision): return built(replace(config, precision=precision), batches.source.task)
+            decided['precision'], why = fastest_precision(batches.shape, batches.batch_size, build)
         print(f'precision: {why}')
         write_json(folder/'config.json', decided)
     return replace(config, precision=decided['precision'])
