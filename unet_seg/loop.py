@@ -10,7 +10,7 @@ __all__ = ['learning_rate_at', 'scheduled_rate', 'Budget', 'Checked', 'validate'
 import csv, ctypes, platform, time
 from dataclasses import dataclass, field
 from io import BytesIO
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 import keras
 import numpy as np
@@ -20,7 +20,8 @@ from .batches import Batches, epoch_batches
 from .checkpoint import read_place, read_state, write_state
 from .core import Prep, Task, show_curves, write_atomic, write_rows
 from .data import Sample, read_pair
-from .learner import TrainConfig, averaged, compiled, planned_epochs, worth_compiling
+from .learner import NETS, TrainConfig, averaged, compiled, planned_epochs, recount, runs_long
+from .learner import worth_compiling
 from .metrics import best_threshold, iou, level_counts, main_score, pixel_counts
 from .model import probabilities, to_mask
 from .nets import supervised
@@ -111,6 +112,7 @@ class Run:
         self.waited = self.stepped = 0.   # seconds without a batch, and at work on one
         self.frozen = False   # a pretrained encoder, in the first stage
         self.views = 0   # how many validations are wanted after the run; 0 if they would take too long
+        self.recounts = 0   # batches over which batch statistics are counted anew after the run
         self.interrupted = False
         self.state, self.due = self.folder/'state.npz', time.monotonic()+10
 
@@ -140,6 +142,14 @@ def keep(self:Run, model, **place):
         began -= 1   # and is not tried again for a while
     now = time.monotonic()
     self.due = now+max(10, 100*(now-began))
+
+@patch
+def ending(self:Run,
+    cost:float, # Seconds of a validation
+    pace:float, # Seconds of a step
+) -> float:     # Seconds
+    "How long the last validation and what comes after it will take, with something to spare"
+    return 1.2*(cost*(1+self.views+bool(self.recounts))+pace*self.recounts)
 
 @patch
 def go_on(self:Run, model) -> dict: # Empty for a new run
@@ -217,7 +227,7 @@ def fit(
     place = run.go_on(learner)
     if place: budget.start, budget.step = time.monotonic()-place['seconds'], place['step']
     watch = watch or Bar()
-    try: _epochs(learner, batches, valid, config, run, budget, watch, place)
+    try: _to_the_end(learner, batches, valid, config, run, budget, watch, place)
     except KeyboardInterrupt:
         run.interrupted = True
         watch.say('interrupted: the best model so far is kept'
@@ -252,14 +262,28 @@ def _epochs(model, batches, valid, config, run, budget, watch, place):
                            images_per_second=round(len(seen)*batches.batch_size/since, 1))
                 cost = _check(model, prep, valid, batches.source.task, run, budget, row, watch)
                 if run.views*cost>.05*(budget.seconds or budget.elapsed): run.views = 0
-                checked, seen, budget.reserve = time.monotonic(), [], 1.2*cost*(1+run.views)
+                checked, seen, budget.reserve = time.monotonic(), [], run.ending(cost, since/len(seen))
                 tired = 0<config.patience<=run.stalled
                 if tired: watch.say(f'{run.stalled} validations without a better score: the run ends')
-                if budget.share>=1 or tired: return run.state.unlink(missing_ok=True)
+                if budget.share>=1 or tired: return row
             run.keep(model, epoch=epoch, batch=i, step=budget.step, seconds=budget.elapsed,
                      seen=seen, cost=cost, since=time.monotonic()-checked, frozen=run.frozen)
 
 # %% ../nbs/04a_loop.ipynb #814a881f
+def _to_the_end(model, batches, valid, config, run, budget, watch, place):
+    "The epochs of a run from a place on, and what comes after them"
+    if config.net in NETS and runs_long(config, len(batches)): run.recounts = 16
+    row = _epochs(model, batches, valid, config, run, budget, watch, place)
+    run.state.unlink(missing_ok=True)
+    if run.recounts: _recounted(model, batches, valid, run, budget, row, watch)
+
+def _recounted(model, batches, valid, run, budget, row, watch):
+    "Validate once more, with the batch statistics of photos that are not augmented"
+    still = Batches(batches.source, batches.sizes, batches.batch_size, None, batches.seed)
+    photos = (x for epoch in count() for x,_ in epoch_batches(still, epoch))
+    with averaged(model): recount(run.model, islice(photos, run.recounts))
+    _check(model, batches.source.prep, valid, batches.source.task, run, budget, row, watch)
+
 def _thaw(model, batches, config, run):
     "From here on the encoder learns too"
     run.frozen, run.model.get_layer('encoder').trainable = False, True
