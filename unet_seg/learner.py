@@ -173,7 +173,7 @@ def worth_compiling(
     pixels:int=96*96,   # Of an image
 ) -> bool:              # Whether XLA's compilation repays itself
     "Whether a run is so long, and its images so small, that a compiled step pays"
-    if config.net not in NETS or config.net=='classic': return False
+    if keras.backend.backend()!='tensorflow' or config.net not in NETS or config.net=='classic': return False
     if pixels>160*160 and not keras.distribution.list_devices('gpu'): return False
     return runs_long(config, per_epoch)
 
