@@ -20,8 +20,8 @@ from .batches import Batches, epoch_batches
 from .checkpoint import read_place, read_state, write_state
 from .core import Prep, Task, show_curves, write_atomic, write_rows
 from .data import Sample, read_pair
-from .learner import NETS, TrainConfig, averaged, compiled, planned_epochs, recount, runs_long
-from .learner import worth_compiling
+from .learner import NETS, TrainConfig, averaged, batch_norms, compiled, planned_epochs, recount
+from .learner import runs_long, worth_compiling
 from .metrics import best_threshold, iou, level_counts, main_score, pixel_counts
 from .model import probabilities, to_mask
 from .nets import supervised
@@ -272,7 +272,7 @@ def _epochs(model, batches, valid, config, run, budget, watch, place):
 # %% ../nbs/04a_loop.ipynb #814a881f
 def _to_the_end(model, batches, valid, config, run, budget, watch, place):
     "The epochs of a run from a place on, and what comes after them"
-    if config.net in NETS and runs_long(config, len(batches)): run.recounts = 16
+    if config.net in NETS and batch_norms(run.model) and runs_long(config, len(batches)): run.recounts = 16
     row = _epochs(model, batches, valid, config, run, budget, watch, place)
     run.state.unlink(missing_ok=True)
     if run.recounts: _recounted(model, batches, valid, run, budget, row, watch)

@@ -167,9 +167,9 @@ def train(
 # %% ../nbs/04_train.ipynb #8d029a77
 def _length(config, per_epoch):
     "How long a run is, as a line"
-    step = f'{config.batch_size*config.accumulate} images'
-    if config.minutes: return f'length: {config.minutes:g} minutes; steps of {step}, {per_epoch} an epoch'
-    return f'length: {config.epochs} epochs of {per_epoch} steps of {step}; --minutes trains by the clock'
+    epoch = f'{per_epoch} batches of {config.batch_size} images'
+    if config.minutes: return f'length: {config.minutes:g} minutes; an epoch is {epoch}'
+    return f'length: {config.epochs} epochs of {epoch}; --minutes trains by the clock'
 
 def _fitting(run, config):
     "What `run` gives for a config, its batches halved as long as they do not fit in memory"
