@@ -416,7 +416,8 @@ def _row_now(row, found):
 def _dealt(samples, good, rest, valid, test, seed, folds):
     "Samples with their splits and folds; those that have one keep it, and so do the groups of `rest`"
     sizes, shows = Counter(s.group for s in samples), {}
-    for s,(_,facts) in zip(samples, good): shows.setdefault(s.group, set()).update(facts.counts)
+    for s,(_,facts) in zip(samples, good):
+        shows.setdefault(s.group, set()).update(facts.counts if facts.diameter>0 else ['nothing'])
     known = {s.group: s.split for s in rest+samples if s.split and s.group in sizes}
     splits = split_groups(sizes, valid, test, seed, known, shows)
     samples = [s if s.split else replace(s, split=splits[s.group]) for s in samples]

@@ -58,9 +58,9 @@ def _order(groups, seed):
     return sorted(groups, key=lambda g: hashlib.sha256(f'{seed} {g}'.encode()).digest())
 
 def _rare(shows, groups):
-    "Classes that more than one but not all of the groups show, the rarest first"
+    "Classes that not all of the groups show, the rarest first"
     n = Counter(c for g in groups for c in {*shows.get(g, ())})
-    return sorted((c for c in n if 1<n[c]<len(groups)), key=lambda c: (n[c], str(c)))
+    return sorted((c for c in n if n[c]<len(groups)), key=lambda c: (n[c], str(c)))
 
 def _by_rarity(shows, groups, seed):
     "The groups to deal, each with the rare class it is dealt for, or None"
