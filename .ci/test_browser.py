@@ -802,7 +802,7 @@ def test_a_run_is_watched_and_stopped(lab):
     said = lambda: p.js('() => ours.panel().content.widgets[1].node.innerText')
     assert p.wait(lambda: 'interrupted: the best model so far is kept' in said(), 60), said()
     assert p.wait(lambda: p.js('() => ours.kernel().status')=='idle', 60)
-    assert not stop.count() and 'best validation IoU' in said(), said()
+    assert not stop.count() and 's, validation IoU' in said(), said()
     best, kept = p.python('(max(r["valid_iou"] for r in done.history), round(done.iou, 5))')
     spent, seconds = p.python('(made[0].spent, made[0].history[-1]["seconds"])')
     print(f'{len(drawn)} pictures in {seconds:.0f} s took {spent/seconds:.1%} of the time')

@@ -65,6 +65,7 @@ def _run(data, name, seed, told, out, options):
     "One run as a row"
     keras.utils.clear_session()
     done = train(data, out/'model.keras', runs=out/'runs', live=False, seed=seed, **options)
+    if done.interrupted: raise KeyboardInterrupt   # a run cut short is no row
     last = done.history[-1]
     return dict(variant=name, seed=seed, iou=round(done.iou, 5), last_iou=last['valid_iou'],
                 steps=last['step'], seconds=last['seconds'], run=done.run.name, options=told)

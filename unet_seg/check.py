@@ -27,7 +27,7 @@ def cores() -> int:
     except AttributeError: return os.cpu_count() or 1
 
 def gpu_advice(
-    gpus:int,      # That TensorFlow sees
+    gpus:int,      # That Keras' backend sees
     system:str,    # As `platform.system` names it
     driver:bool,   # Whether NVIDIA's driver is installed
 ) -> str:          # A sentence
@@ -87,27 +87,37 @@ def fastest_precision(
     seconds:float=3,   # How long each format is measured
 ) -> tuple[str,str]:   # One of `PRECISIONS`, and the reason in words
     "In which format a network is trained fastest"
-    device, capability, file = 'cpu:0', (), Path('/proc/cpuinfo')
-    if gpus := found_gpus():
-        import tensorflow as tf
-        device = 'gpu:0'
-        capability = tf.config.experimental.get_device_details(gpus[0]).get('compute_capability', (0, 0))
+    file = Path('/proc/cpuinfo')
+    device, capability = [*found_gpus(), ('cpu:0', ())][0]
     half = short_format(capability, file.read_text() if file.is_file() else '')
     if not half: return 'float32', 'float32 (this machine computes faster in no other format)'
     speeds = {p: training_speed(device, seconds, batch_size, shape, p, build) for p in ('float32', half)}
     best = half if speeds[half]>1.25*speeds['float32'] else 'float32'
     return best, f'{best} ({", ".join(f"{p} {v:.3g}" for p,v in speeds.items())} images a second)'
 
-def found_gpus() -> list: # As TensorFlow describes them
-    "The GPUs that TensorFlow sees, told to take memory as they need it"
+# %% ../nbs/04d_check.ipynb #8597e448
+def found_gpus() -> list[tuple]: # Name of each for Keras, and its compute capability; (0, 0): none is told
+    "The GPUs that the backend of Keras sees; TensorFlow takes their memory as it is needed"
     import keras
-    if keras.backend.backend()!='tensorflow': return []
+    backend = keras.backend.backend()
+    if backend=='tensorflow': return _gpus_of_tensorflow()
+    if backend=='jax':
+        import jax
+        found = [d for d in jax.devices() if d.platform=='gpu']
+        return [(f'gpu:{i}', tuple(map(int, d.compute_capability.split('.')))) for i,d in enumerate(found)]
+    if backend!='torch': return []
+    import torch
+    if torch.backends.mps.is_available(): return [('mps:0', (0, 0))]
+    return [(f'cuda:{i}', torch.cuda.get_device_capability(i)) for i in range(torch.cuda.device_count())]
+
+def _gpus_of_tensorflow():
+    "Those that TensorFlow sees"
     import tensorflow as tf
-    gpus = tf.config.list_physical_devices('GPU')
+    gpus, details = tf.config.list_physical_devices('GPU'), tf.config.experimental.get_device_details
     try:
         for gpu in gpus: tf.config.experimental.set_memory_growth(gpu, True)
     except RuntimeError: pass   # in use already
-    return gpus
+    return [(f'gpu:{i}', details(gpu).get('compute_capability', (0, 0))) for i,gpu in enumerate(gpus)]
 
 # %% ../nbs/04d_check.ipynb #2850520a
 def _versions():
@@ -133,10 +143,10 @@ def check(
     print(f'backend of Keras: {keras.backend.backend()}')
     print(f'GPU: {gpu_advice(len(gpus), platform.system(), driver)}')
     speeds = {}
-    for device in ['cpu:0', *(['gpu:0'] if gpus else [])]*bool(seconds):
+    for device in ['cpu:0', *(name for name,_ in gpus[:1])]*bool(seconds):
         speeds[device] = training_speed(device, seconds/2)
         minutes = 200*50/speeds[device]/60
         print(f'{device}: {speeds[device]:.3g} images a second in training (256 x 256); '
               f'200 photos in 50 epochs take {minutes:.0f} min')
-    if len(speeds)==2: print(f'the GPU is {speeds["gpu:0"]/speeds["cpu:0"]:.1f} times as fast')
+    if gpus and speeds: print(f'the GPU is {speeds[gpus[0][0]]/speeds["cpu:0"]:.1f} times as fast')
     return speeds

@@ -80,7 +80,7 @@ def held(
 
 def let_go(lock):
     "Give a run's folder back"
-    if isinstance(lock, Path): return
+    if lock is None or isinstance(lock, Path): return
     Path(lock.name).unlink(missing_ok=True)
     lock.close()
 

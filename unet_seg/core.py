@@ -373,7 +373,10 @@ def stretched(
 def _resized(a, h, w):
     "`a` resized smoothly, averaging where it shrinks"
     if a.shape[:2]==(h, w): return a
-    return cv2.resize(a, (w, h), interpolation=cv2.INTER_AREA if h<a.shape[0] else cv2.INTER_LINEAR)
+    how = cv2.INTER_AREA if h<a.shape[0] else cv2.INTER_LINEAR
+    if a.ndim==2 or a.shape[2]<=4: return cv2.resize(a, (w, h), interpolation=how)
+    parts = (a[...,i:i+4] for i in range(0, a.shape[2], 4))   # OpenCV averages no more channels at once
+    return np.dstack([cv2.resize(p, (w, h), interpolation=how) for p in parts])
 
 def prepare_image(
     prep:Prep,        # How

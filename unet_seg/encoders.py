@@ -82,5 +82,5 @@ def encoder_unet(
         x = layers.UpSampling2D()(x)
         if stride in kept: x = layers.concatenate([x, kept[stride]])
         x = unet_block(x, w)
-    x = layers.Conv2D(task.channels, 1, name='logits')(x)
+    x = layers.Conv2D(task.channels, 1, dtype='float32', name='logits')(x)
     return keras.Model(photo, probability_layer(x, task), name=f'unet_{encoder}')

@@ -6,11 +6,13 @@
 __all__ = ['ensemble', 'CrossValidated', 'cross_validate']
 
 # %% ../nbs/04e_folds.ipynb #f020b167
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import keras
 import numpy as np
-from .data import find_samples
+from .core import write_json
+from .data import find_samples, fingerprint
 from .learner import TrainConfig, with_options
 from .model import load_model, save_model
 from .train import train
@@ -67,13 +69,31 @@ def cross_validate(
     folds = sorted({s.fold for s in find_samples(data)}-{None})
     if len(folds)<2:
         raise ValueError(f'{data}: no folds; make them with `unet-seg prepare {data} --folds 5`.')
-    given, done = TrainConfig(**kwargs), []
-    for k in folds:
-        print(f'fold {k}, {len(done)+1} of {len(folds)}')
-        one = Path(model_out).with_stem(f'{Path(model_out).stem}_fold{k}')
+    given, out = TrainConfig(**kwargs), Path(model_out)
+    told = dict(asdict(given), size=size, mode=mode, split=fingerprint(Path(data)/'splits.csv'))
+    note, done = out.with_name(f'{out.stem}_folds.json'), _done_before(out, told)
+    for i,k in enumerate(folds):
+        print(f'fold {k}, {i+1} of {len(folds)}'+(': done before' if str(k) in done else ''))
+        if str(k) in done: continue
         own = replace(given, minutes=given.minutes/len(folds), seed=given.seed+k)
-        done.append(train(data, one, size, mode, k, runs, live=live, **asdict(own)))
-    scores = tuple(d.iou for d in done)
-    file = ensemble([d.model_file for d in done], model_out,
+        one = train(data, _of_fold(out, k), size, mode, k, runs, live=live, **asdict(own))
+        if one.interrupted: raise KeyboardInterrupt   # half of a fold is no fold; the same command goes on
+        done[str(k)] = [one.iou, str(one.run)]
+        write_json(note, dict(told=told, done=done))
+    scores, folders = zip(*(done[str(k)] for k in folds))
+    file = ensemble([_of_fold(out, k) for k in folds], out,
                     scores=dict(valid_iou_of_folds=scores, seed=given.seed))
-    return CrossValidated(file, scores, tuple(d.run for d in done))
+    note.unlink()
+    return CrossValidated(file, scores, tuple(map(Path, folders)))
+
+# %% ../nbs/04e_folds.ipynb #8ad230a2
+def _of_fold(out, k):
+    "The model file of a fold"
+    return out.with_stem(f'{out.stem}_fold{k}')
+
+def _done_before(out, told):
+    "Score and run of the folds that an earlier call with the same options and split has finished"
+    try: note = json.loads(out.with_name(f'{out.stem}_folds.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError): return {}
+    if note['told']!=told: return {}
+    return {k: v for k,v in note['done'].items() if _of_fold(out, k).is_file()}

@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.meta import delegates
 from .core import Task
 from .encoders import encoder_names, encoder_unet
-from .losses import loss_name, named_loss
+from .losses import loss_name, named_loss, named_metric
 from .metrics import counts_metric
 from .nets import PRECISIONS, classic_unet, computing_in, unet
 
@@ -38,6 +38,7 @@ class TrainConfig:
     frozen:float=.3           # Share of the run in which a pretrained encoder stays as it is
     seed:int=0                # Of weights, order and augmentation
     loss:str='dice+ce'        # A sum such as 0.5*ce+tversky, or a registered function
+    metric:str=''             # A registered function of your own; its mean over validation is shown
     class_weights:str=''      # Of the classes in the loss, such as 1,5; empty: all alike
     patience:int=0            # Validations without a better score that end the run; 0: any
     ema:float=0               # Momentum of the mean of the weights that is kept; 0: the last weights
@@ -54,8 +55,8 @@ class TrainConfig:
 
 # %% ../nbs/03f_learner.ipynb #0af52bb6
 def _as_text(config):
-    "A function given as the loss becomes its name, and numbers given as weights become text"
-    object.__setattr__(config, 'loss', loss_name(config.loss))
+    "A function given as loss or metric becomes its name, and numbers given as weights become text"
+    for name in 'loss', 'metric': object.__setattr__(config, name, loss_name(getattr(config, name), name))
     if not isinstance(config.class_weights, str):
         object.__setattr__(config, 'class_weights', ','.join(map(str, config.class_weights)))
     _refuse_options(config)
@@ -77,7 +78,7 @@ def _refuse_options(config):
         if given not in known:
             raise ValueError(f'{name}={given!r}: take one of {", ".join(k for k in known if k)}.')
     _refuse_weights(config)
-    named_loss(config.loss)
+    named_loss(config.loss), named_metric(config.metric)
 
 def _refuse_weights(config):
     "Stop at class weights that are none"

@@ -121,7 +121,7 @@ class Live:
         self.photos = spaced(len(samples), most)
         self.shown = {i: _small(*read_pair(samples[i], task)) for i in self.photos}
         self.pairs, self.said, self.button = [], [], stop_button()
-        self.spent, self.begun, self.drawn, self.told = 0., time.monotonic(), 0, 0.
+        self.spent, self.begun, self.drawn, self.told, self.pace = 0., time.monotonic(), 0, 0., ''
         self.line = display(HTML(self.button), display_id=True)
         self.place = display(HTML(''), display_id=True)
 
@@ -129,15 +129,22 @@ class Live:
         "Renew the line, once a second"
         now = time.monotonic()
         if now<self.told+1: return
-        self.told, share = now, min(1, budget.share)
-        text = f'{share:.0%}, epoch {epoch+1}, loss {loss:.3f}, IoU {score:.3f}, {budget.left}'
+        share = min(1, budget.share)
+        text = f'{share:.0%}, epoch {epoch+1}, loss {loss:.3f}, IoU {score:.3f}, {budget.left}{self.pace}'
         self._tell(f'<progress value="{share:.3f}"></progress> {text} {self.button}')
+        self.told = time.monotonic()
+        self.spent += self.told-now
 
-    def checked(self, history, masks):
-        "Renew the picture, as long as that takes no more than a fiftieth of the time"
-        self.history = history
-        self.pairs = [self._pair(*self.shown[i], masks[i]) for i in sorted(masks)]
-        if self.spent<=.02*(time.monotonic()-self.begun) or self.spent==0: self._draw()
+# %% ../nbs/04b_live.ipynb #85ef3d81
+@patch
+def checked(self:Live, history, masks):
+    "Renew the picture, as long as that takes no more than a fiftieth of the time"
+    self.history = history
+    if speed := history[-1].get('images_per_second'): self.pace = f', {speed:.3g} images/s'
+    began = time.monotonic()
+    self.pairs = [self._pair(*self.shown[i], masks[i]) for i in sorted(masks)]
+    self.spent += time.monotonic()-began
+    if self.spent<=.02*(time.monotonic()-self.begun) or not self.drawn: self._draw()
 
 # %% ../nbs/04b_live.ipynb #9c1ba473
 @patch
@@ -172,5 +179,5 @@ def close(self:Live):
     "Draw the end, without the button"
     history = getattr(self, 'history', [])
     if history and self.drawn<len(history): self._draw()
-    self._tell('' if not history else f'{history[-1]["seconds"]:.0f} s, '
-               f'best validation IoU {max(r["valid_iou"] for r in history):.4f}')
+    kept = next((r for r in history[::-1] if r.get('best', 1)), None)
+    self._tell(f'{history[-1]["seconds"]:.0f} s, validation IoU {kept["valid_iou"]:.4f}' if kept else '')

@@ -22,9 +22,10 @@ from .core import Prep, Task, show_curves, write_atomic, write_rows
 from .data import Sample, read_pair
 from .learner import NETS, TrainConfig, averaged, batch_norms, compiled, planned_epochs, recount
 from .learner import runs_long, worth_compiling
+from .losses import named_metric
 from .metrics import best_threshold, iou, level_counts, main_score, pixel_counts
 from .model import probabilities, to_mask
-from .nets import supervised
+from .nets import computing_in, supervised
 
 # %% ../nbs/04a_loop.ipynb #687fefc8
 def learning_rate_at(
@@ -81,6 +82,7 @@ class Checked:
     counts:np.ndarray      # int64 (n, k, k): confusion counts of each photo at its own size
     levels:np.ndarray|None # As `level_counts` makes them, over all photos; None: several classes
     masks:dict=field(default_factory=dict) # Answers that were asked for, by the photo's place
+    own:float|None=None    # Mean of the user's metric over the photos, where there is one
 
 def validate(
     model:keras.Model,    # Takes raw RGB
@@ -89,9 +91,10 @@ def validate(
     task:Task,            # Their classes
     keep=(),              # Places of photos of which the answer is wanted
     views:int=1,          # Of each photo, as `probabilities` takes it
+    metric=None,          # Called with ids (1, h, w, 1) and probabilities (1, h, w, c), gives a number
 ) -> Checked:
     "Count every pixel of the validation photos"
-    k, counts, levels, masks = len(task.classes), [], None, {}
+    k, counts, levels, masks, own = len(task.classes), [], None, {}, []
     for i,s in enumerate(samples):
         image, truth = read_pair(s, task)
         answer = probabilities(model, prep, image, views)
@@ -99,49 +102,65 @@ def validate(
         counts.append(pixel_counts(truth, mask, k, task.ignore))
         if task.binary: levels = level_counts(truth, answer, task.ignore)+(0 if levels is None else levels)
         if i in keep: masks[i] = mask
-    return Checked(np.stack(counts), levels, masks)
+        if metric: own.append(float(metric(truth[None,...,None], answer[None])))
+    return Checked(np.stack(counts), levels, masks, float(np.mean(own)) if own else None)
 
 # %% ../nbs/04a_loop.ipynb #f2b3dc28
 class Run:
-    "One training run: its folder, its history and its best score"
+    "One training run: its folder, its history and the score of the model that is kept"
     def __init__(self,
         folder:str|Path, # Where history and model go
         save,            # Called as save(row) with the weights to keep in place
     ):
         self.folder, self.save, self.history, self.best = Path(folder), save, [], -1.
+        self.ended = False   # whether weights of the end are kept
+        self.kept = -1.   # the best when the state was last written
         self.waited = self.stepped = 0.   # seconds without a batch, and at work on one
         self.frozen = False   # a pretrained encoder, in the first stage
-        self.views = 0   # how many validations are wanted after the run; 0 if they would take too long
+        self.views = 0   # how many validations `after` takes; 0 if they would take too long
+        self.metric = None   # Of the user, beside the IoU
+        self.after = None   # Called when all is trained, before the state goes
         self.recounts = 0   # batches over which batch statistics are counted anew after the run
         self.interrupted = False
-        self.state, self.due = self.folder/'state.npz', time.monotonic()+10
+        self.state, self.wrote, self.cost = self.folder/'state.npz', time.monotonic(), 0.
 
     @property
     def share_waited(self) -> float: return self.waited/max(self.waited+self.stepped, 1e-9)
     @property
+    def level(self) -> float:
+        "What the run has reached for good: the highest median of five validations in a row"
+        scores = [r['valid_iou'] for r in self.history]
+        return max((float(np.median(scores[i:i+5])) for i in range(len(scores)-4)), default=self.best)
+    @property
     def stalled(self) -> int: return next((i for i,r in enumerate(self.history[::-1]) if r['best']), 0)
 
-    def add(self, row:dict):
-        "Keep a row of the history, and the model if it is the best so far"
-        better = row['valid_iou']>self.best
-        if better:
-            self.best = row['valid_iou']
-            self.save(row)
-        self.history.append(dict(row, best=int(better)))
-        write_rows(self.folder/'history.csv', self.history)
+# %% ../nbs/04a_loop.ipynb #59c8e2f4
+@patch
+def add(self:Run,
+    row:dict,        # What validation found
+    last:bool=False, # With the weights of the end
+):
+    "Keep a row of the history, and the model if it is the best so far, or of the end and good enough"
+    score, least = row['valid_iou'], self.best if self.ended else self.level
+    better = score>self.best or last and score>=least
+    if better:
+        self.best, self.ended = score, last
+        self.save(row)
+    self.history.append(dict(row, best=int(better)))
+    write_rows(self.folder/'history.csv', self.history)
 
 # %% ../nbs/04a_loop.ipynb #cd347b6f
 @patch
 def keep(self:Run, model, **place):
     "Write down where the run is, if it is time to"
-    began = time.monotonic()
-    if began<self.due: return
+    began, better = time.monotonic(), bool(self.history) and self.history[-1]['best']
+    if began<self.wrote+(50*self.cost if better and self.kept!=self.best else max(10, 100*self.cost)): return
     try: write_state(self.state, model, dict(place, history=self.history))
     except OSError as e:
         tqdm.write(f'{self.state}: {e.strerror or e}; the run goes on, but after a kill it would begin anew')
         began -= 1   # and is not tried again for a while
-    now = time.monotonic()
-    self.due = now+max(10, 100*(now-began))
+    self.wrote, self.kept = time.monotonic(), self.best
+    self.cost = self.wrote-began
 
 @patch
 def ending(self:Run,
@@ -156,7 +175,10 @@ def go_on(self:Run, model) -> dict: # Empty for a new run
     "Put the model and the history back to where the run was broken off"
     place = read_state(self.state, model) if self.state.is_file() else {}
     self.history = place.pop('history', [])
-    self.best = max((row['valid_iou'] for row in self.history), default=-1.)
+    if place and (self.folder/'history.csv').is_file():
+        later = (r for r in read_history(self.folder) if r['best'] and r['step']>place['step'])
+        self.history += [{k: int(v) if k in ('step', 'best') else v for k,v in r.items()} for r in later]
+    self.best = max((row['valid_iou'] for row in self.history if row['best']), default=-1.)
     return place
 
 # %% ../nbs/04a_loop.ipynb #f6672ec3
@@ -191,7 +213,7 @@ def _check(model, prep, valid, task, run, budget, row, watch):
 
 def _score(prep, valid, task, run, budget, row, watch, began):
     "What `_check` does, with the weights that are to be kept in place"
-    found = validate(run.model, prep, valid, task, watch.photos)
+    found = validate(run.model, prep, valid, task, watch.photos, metric=run.metric)
     score = float(np.nan_to_num(main_score(iou(found.counts.sum(0)))))
     each = main_score(iou(found.counts))
     per_image = float(np.nanmean(each)) if not np.isnan(each).all() else 0.
@@ -200,7 +222,8 @@ def _score(prep, valid, task, run, budget, row, watch, began):
     if task.binary:
         threshold, best = best_threshold(found.levels)
         row |= dict(threshold=threshold, valid_iou_at_threshold=round(float(np.nan_to_num(best)), 5))
-    run.add(row)
+    if found.own is not None: row[f'valid_{run.metric.__name__}'] = round(found.own, 5)
+    run.add(row, budget.share>=1)
     cost = time.monotonic()-began
     watch.checked(run.history, found.masks)
     return cost
@@ -217,8 +240,8 @@ def fit(
 ) -> Run:
     "Train until the epochs or the time are over, or until interrupted; the best model is kept by `run`"
     keep_memory()
-    source = batches.source
-    run.model, learner = model, supervised(model, source.task, config.deep) if config.deep else model
+    source, run.model, run.metric = batches.source, model, named_metric(config.metric)
+    learner = _answering(model, source.task, config)
     run.frozen = config.staged and read_place(run.state).get('frozen', True)
     if config.staged: model.get_layer('encoder').trainable = not run.frozen
     xla = worth_compiling(config, len(batches), np.prod(batches.shape))
@@ -238,6 +261,18 @@ def fit(
     return run
 
 # %% ../nbs/04a_loop.ipynb #11dd2faf
+def _answering(model, task, config):
+    "The network that is trained: the model, or with it the coarse answers beside its own"
+    if not config.deep: return model
+    with computing_in(config.precision or 'float32'): return supervised(model, task, config.deep)
+
+def _means(seen):
+    "Mean loss of steps, and mean IoU of those that have one: without any foreground there is none"
+    loss, score = np.array(seen, float).T
+    known = score[~np.isnan(score)]
+    return float(loss.mean().round(5)), float(known.mean().round(5)) if len(known) else float('nan')
+
+# %% ../nbs/04a_loop.ipynb #814a881f
 def _epochs(model, batches, valid, config, run, budget, watch, place):
     "The epochs of a run from a place on, with validations between them"
     seen, cost, prep = place.get('seen', []), place.get('cost', 0.), batches.source.prep
@@ -251,14 +286,13 @@ def _epochs(model, batches, valid, config, run, budget, watch, place):
             if run.frozen and budget.share>=config.frozen: _thaw(model, batches, config, run)
             seen.append(_step(model, batch, budget, config, run))
             run.stepped += time.monotonic()-began
-            watch.step(budget, epoch, *np.mean(seen[-20:], 0))
+            watch.step(budget, epoch, *_means(seen[-20:]))
             since = time.monotonic()-checked
             due = since>=19*cost and (i==len(batches) and budget.worth_a_line(epoch, since) or since>60)
             if budget.share>=1 or due:
                 row = dict(epoch=round(epoch+i/len(batches), 2),
                            learning_rate=float(model.optimizer.learning_rate),
-                           loss=float(np.mean(seen, 0)[0].round(5)),
-                           train_iou=float(np.mean(seen, 0)[1].round(5)),
+                           **dict(zip(('loss', 'train_iou'), _means(seen))),
                            images_per_second=round(len(seen)*batches.batch_size/since, 1))
                 cost = _check(model, prep, valid, batches.source.task, run, budget, row, watch)
                 if run.views*cost>.05*(budget.seconds or budget.elapsed): run.views = 0
@@ -269,13 +303,14 @@ def _epochs(model, batches, valid, config, run, budget, watch, place):
             run.keep(model, epoch=epoch, batch=i, step=budget.step, seconds=budget.elapsed,
                      seen=seen, cost=cost, since=time.monotonic()-checked, frozen=run.frozen)
 
-# %% ../nbs/04a_loop.ipynb #814a881f
+# %% ../nbs/04a_loop.ipynb #90792a20
 def _to_the_end(model, batches, valid, config, run, budget, watch, place):
     "The epochs of a run from a place on, and what comes after them"
     if config.net in NETS and batch_norms(run.model) and runs_long(config, len(batches)): run.recounts = 16
     row = _epochs(model, batches, valid, config, run, budget, watch, place)
-    run.state.unlink(missing_ok=True)
     if run.recounts: _recounted(model, batches, valid, run, budget, row, watch)
+    if run.after: run.after()
+    run.state.unlink(missing_ok=True)
 
 def _recounted(model, batches, valid, run, budget, row, watch):
     "Validate once more, with the batch statistics of photos that are not augmented"
@@ -332,6 +367,6 @@ def plot_history(
     history:list[dict], # Rows of `Run.history` or `read_history`
 ):
     "Loss and IoU over the epochs"
-    def column(k): return [float(r[k]) for r in history]
+    def column(k): return [float(r.get(k, 'nan')) for r in history]
     return show_curves(column('epoch'), 'epoch', loss={'training': column('loss')},
                        IoU={'training crops': column('train_iou'), 'validation photos': column('valid_iou')})

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IGNORED', 'LOSSES', 'one_hot_targets', 'cross_entropy', 'dice_loss', 'dice_ce', 'focal_loss', 'tversky_loss',
-           'focal_tversky', 'named_loss', 'loss_name']
+           'focal_tversky', 'named_loss', 'loss_name', 'named_metric']
 
 # %% ../nbs/03a_losses.ipynb #f020b167
 import re
@@ -152,12 +152,23 @@ def _registered(name):
 
 # %% ../nbs/03a_losses.ipynb #24c4bdfb
 def loss_name(
-    loss, # A text as `named_loss` takes it, or a registered function
-) -> str: # A text
-    "What a loss is called in a run's folder and in a model file"
+    loss,  # A text as `named_loss` takes it, or a registered function
+    what:str='loss', # What it is called in an error
+) -> str:  # A text
+    "What a loss or a metric is called in a run's folder and in a model file"
     if isinstance(loss, str): return loss
     name = keras.saving.get_registered_name(loss)
     if keras.saving.get_registered_object(name) is loss: return name.removeprefix('Custom>')
-    what = getattr(loss, '__name__', loss)
-    raise ValueError(f'loss: {what} is not registered, so that its name says nothing later; put  '
+    found = getattr(loss, '__name__', loss)
+    raise ValueError(f'{what}: {found} is not registered, so that its name says nothing later; put  '
                      '@keras.saving.register_keras_serializable("Custom") above its definition.')
+
+def named_metric(
+    text:str, # Name of a registered function; empty: none
+):            # A function of `y_true` and `y_pred`, or None
+    "The metric of your own that a name stands for"
+    found = _registered(text) if text else None
+    if text and not found:
+        raise ValueError(f'metric={text!r}: no function is registered by that name; put  '
+                         '@keras.saving.register_keras_serializable("Custom") above its definition.')
+    return found

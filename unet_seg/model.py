@@ -141,7 +141,7 @@ def save_model(
 ):
     "Write a model file, atomically: the best one on disk is always whole"
     path = Path(path)
-    if path.suffix not in ('.keras', '.h5'): raise ValueError(f'{path}: a model file ends in .keras or .h5.')
+    _refuse_file(path, model.input.shape[-1])
     versions = dict(keras=keras.__version__, backend=keras.backend.backend(),
                     python=platform.python_version())
     info = dict(info, version=MODEL_VERSION, task=task_dict(task), prep=asdict(prep),
@@ -153,6 +153,14 @@ def save_model(
             plain.save(temp)
             with zipfile.ZipFile(temp, 'a', zipfile.ZIP_DEFLATED) as z: z.writestr('unet_seg.json', text)
         else: _save_h5(plain, temp, text)
+
+# %% ../nbs/03_model.ipynb #50ae6455
+def _refuse_file(path, channels):
+    "Stop where a model file could not be used"
+    if path.suffix not in ('.keras', '.h5'): raise ValueError(f'{path}: a model file ends in .keras or .h5.')
+    if channels!=3:
+        raise ValueError(f'{path}: the network takes {channels} channels, and photos are read as RGB, also '
+                         'gray ones: build it for 3, or save it with its own `save`.')
 
 def _save_h5(model, path, text):
     "The older single-file format, with the text as an attribute of its own group"

@@ -130,10 +130,11 @@ def unet(
 # %% ../nbs/03d_nets.ipynb #d6896959
 def _full_size(x, scaled, task, detail, norm):
     "Logits at full resolution from features at half of it"
-    if not detail: return layers.Conv2DTranspose(task.channels, 4, 2, padding='same', name='logits')(x)
+    last = dict(dtype='float32', name='logits')
+    if not detail: return layers.Conv2DTranspose(task.channels, 4, 2, padding='same', **last)(x)
     fine = _conv(scaled, detail, norm=norm)
     x = layers.concatenate([layers.UpSampling2D()(_conv(x, 2*detail, 1, norm=norm)), fine])
-    return layers.Conv2D(task.channels, 1, name='logits')(_conv(x, 2*detail, norm=norm))
+    return layers.Conv2D(task.channels, 1, **last)(_conv(x, 2*detail, norm=norm))
 
 # %% ../nbs/03d_nets.ipynb #b201463e
 def supervised(
@@ -174,7 +175,7 @@ def classic_unet(
     for i in (3, 2, 1, 0):
         x = layers.Conv2DTranspose(width*2**i, 2, 2, activation='relu', kernel_initializer='he_normal')(x)
         x = twice(layers.concatenate([skips[i], x]), width*2**i)
-    x = layers.Conv2D(task.channels, 1, name='logits')(x)
+    x = layers.Conv2D(task.channels, 1, dtype='float32', name='logits')(x)
     return keras.Model(photo, probability_layer(x, task), name='classic_unet')
 
 # %% ../nbs/03d_nets.ipynb #da39d661

@@ -18,7 +18,7 @@ from .loop import read_history
 class RunRow:
     "One run"
     name:str      # Its folder's
-    iou:float     # Best pooled IoU on validation, 0 to 1; nan before the first validation
+    iou:float     # Pooled IoU on validation of the model that is kept, 0 to 1; nan before there is one
     epochs:float  # Trained
     minutes:float # Trained
     state:str     # 'finished' or 'broken off'
@@ -39,10 +39,10 @@ def read_run(
     try: options = json.loads((folder/'config.json').read_text(encoding='utf-8'))
     except (OSError, ValueError) as e:
         raise ValueError(f'{folder/"config.json"}: cannot be read ({e}).') from None
-    best, last = max((r['valid_iou'] for r in rows), default=float('nan')), (rows or [{}])[-1]
+    kept, last = next((r['valid_iou'] for r in rows[::-1] if r['best']), float('nan')), (rows or [{}])[-1]
     minutes = last.get('seconds', 0)/60
     state = 'broken off' if (folder/'state.npz').is_file() else 'finished'
-    return RunRow(folder.name, best, last.get('epoch', 0), minutes, state, _flat(options), rows)
+    return RunRow(folder.name, kept, last.get('epoch', 0), minutes, state, _flat(options), rows)
 
 # %% ../nbs/04c_runs.ipynb #bb6575a9
 @dataclass(frozen=True, repr=False)

@@ -10,6 +10,7 @@ import hashlib, json, tempfile, time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 import numpy as np
 from .batches import Batches, Source, repeats, suggested_augment
@@ -83,10 +84,11 @@ def choose_prep(
 @dataclass(frozen=True)
 class Trained:
     "What a run leaves behind"
-    model_file:Path # The best model
+    model_file:Path # The model that is kept
     run:Path        # Its folder: config.json, history.csv, model.keras
-    iou:float       # Best pooled IoU on validation, 0 to 1
+    iou:float       # Its pooled IoU on validation, 0 to 1
     history:tuple   # Rows of history.csv
+    interrupted:bool=False # By the stop button or Ctrl-C
 
     def __repr__(self):
         return f'Trained: validation IoU {self.iou:.4f}, model {self.model_file}, run {self.run}'
@@ -110,12 +112,28 @@ def _training_pairs(data, weights=(), fold=-1):
     if not any(v in range(1, len(task.classes)) for s,f in good if s.split=='train' for v in f.counts):
         raise ValueError(f'{folder}: no training mask marks anything but {task.classes[0]}: '
                          'nothing can be learnt. Label some photos.')
+    _note_absent(good, task)
     if shared := leaks(samples):
         print(f'note: {len(shared)} groups are on more than one side of the split, such as {shared[0]}: '
               'scores may flatter')
     return good, task
 
 # %% ../nbs/04_train.ipynb #1ef13785
+def _note_absent(good, task):
+    "Say which classes training or validation never shows"
+    for part,then in ('train', 'cannot be learnt'), ('valid', 'has no score there'):
+        seen = {v for s,f in good if s.split==part for v in f.counts}
+        absent = [task.classes[c] for c in range(1, len(task.classes)) if c not in seen]
+        if absent: print(f'note: no photo of {part} shows {", ".join(absent)}, which {then}')
+
+# %% ../nbs/04_train.ipynb #023605c8
+def _showings(config, source, pairs):
+    "About how many times a run shows each of its photos, if these come whole"
+    shape, n = source.prep.canvas or (source.prep.size,)*2, len(pairs)
+    if config.minutes: return looks_in(config.minutes)*256**2/np.prod(shape)/n
+    return planned_epochs(config, max(1, n//config.batch_size))
+
+# %% ../nbs/04_train.ipynb #7ee86494
 def training_batches(
     data:str|Path,      # Data folder
     config:TrainConfig, # What decides the run
@@ -125,10 +143,11 @@ def training_batches(
 ) -> tuple[Batches,dict[str,list[tuple[Sample,Facts]]]]: # And the usable photos of 'train' and 'valid'
     "Check a data folder, choose how its photos enter the network, and say so"
     good, task = _training_pairs(data, config.weights, fold)
-    prep, reasons = choose_prep([f for s,f in good if s.split=='train'], size, mode, looks_in(config.minutes))
+    told = [f for s,f in good if s.split=='train' or fold>=0]   # all folds alike: their models are joined
+    prep, reasons = choose_prep(told, size, mode, looks_in(config.minutes))
     pairs = {k: [(s, f) for s,f in good if s.split==k] for k in ('train', 'valid')}
     source = Source([s for s,_ in pairs['train']], task, prep)
-    augment, why = suggested_augment(source)
+    augment, why = suggested_augment(source, _showings(config, source, pairs['train']))
     n = ' and '.join(f'{len(v)} {k}' for k,v in pairs.items())
     print(f'photos: {n}; classes: {", ".join(task.classes)}', *reasons, f'augmentation: {why}', sep='\n')
     facts = [f for _,f in pairs['train']]
@@ -136,7 +155,8 @@ def training_batches(
     if config.balanced:
         print(f'rare classes: {np.sum(often>1)} photos are shown up to {np.max(often)} times an epoch')
     sizes = [(f.h, f.w) for f in facts]
-    return Batches(source, sizes, config.batch_size, augment, config.seed, often=often), pairs
+    workers = min(cores(), 16) if found_gpus() else 2
+    return Batches(source, sizes, config.batch_size, augment, config.seed, workers, often=often), pairs
 
 # %% ../nbs/04_train.ipynb #4070d1da
 @with_options
@@ -225,9 +245,9 @@ def _train(batches, pairs, config, model_out, runs, resume, start, shows):
         config = _precise(config, batches, folder)
         run = _learnt(batches, pairs, config, model_out, folder, decides, start, shows)
     finally: let_go(lock)
-    print(f'best validation IoU {run.best:.4f} over {len(pairs["valid"])} photos; '
+    print(f'validation IoU {run.best:.4f} over {len(pairs["valid"])} photos; '
           f'waited for data: {run.share_waited:.0%} of the time\nmodel: {model_out}')
-    return Trained(model_out, folder, run.best, tuple(run.history))
+    return Trained(model_out, folder, run.best, tuple(run.history), run.interrupted)
 
 # %% ../nbs/04_train.ipynb #0a44feea
 def _learnt(batches, pairs, config, model_out, folder, decides, start, shows):
@@ -249,26 +269,24 @@ def _learnt(batches, pairs, config, model_out, folder, decides, start, shows):
     watch = _watch(*shows, folder, valid, task, decides, model)
     run = Run(folder, save)
     run.views = 8 if augment.turn else 2 if augment.flip else 0
-    run = fit(model, batches, valid, config, run, start, watch)
-    if run.views and not run.interrupted: _try_views(model, prep, valid, task, run)
-    return run
+    run.after = partial(_try_views, model, prep, valid, task, run, watch)
+    return fit(model, batches, valid, config, run, start, watch)
 
 # %% ../nbs/04_train.ipynb #8eb5eb63
-def _try_views(model, prep, valid, task, run):
+def _try_views(model, prep, valid, task, run, watch):
     "Note in the model file that several views of a photo are better than one, if they are"
+    if not run.views: return
     best = load_model(run.folder/'model.keras')
     model.set_weights(best.model.get_weights())
-    row = next(r for r in run.history[::-1] if r['best'])
+    row = best.info['scores']
     found = validate(model, prep, valid, task, views=run.views)
     if task.binary: threshold, score = best_threshold(found.levels)
     else: threshold, score = .5, float(main_score(iou(found.counts.sum(0))))
     before = row.get('valid_iou_at_threshold', row['valid_iou'])
     better = score>before+.001
-    print(f'views: the mean over {run.views} views of a photo takes validation IoU from {before:.4f} '
-          f'to {score:.4f}: '+('kept; --views 1 is faster' if better else 'not worth it'))
-    if better:
-        scores = {k: v for k,v in row.items() if k!='best'}|dict(threshold=threshold)
-        run.save(scores|dict(valid_iou_of_views=round(float(score), 5)), run.views)
+    watch.say(f'views: the mean over {run.views} views of a photo takes validation IoU from {before:.4f} '
+              f'to {score:.4f}: '+('kept; --views 1 is faster' if better else 'not worth it'))
+    if better: run.save(row|dict(threshold=threshold, valid_iou_of_views=round(float(score), 5)), run.views)
 
 def _watch(live, tensorboard, folder, valid, task, options, model):
     "Who shows the run"
