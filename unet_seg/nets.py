@@ -185,6 +185,7 @@ def operations(
     w:int=256,         # Width
 ) -> int:              # For one photo; additions and activations beside the products are left out
     "Floating-point operations of one forward pass"
+    _refuse_nested(model)
     plain = keras.Model(model.input, model.output)   # without what it was compiled with
     fixed = keras.models.clone_model(plain, input_tensors=keras.Input((h, w, model.input.shape[-1])))
     total = 0
@@ -194,10 +195,16 @@ def operations(
         if kernels: total += sum(2*int(np.prod(v.shape)) for v in kernels)*int(np.prod(spot.shape[1:-1]))
     return total
 
+def _refuse_nested(model):
+    "Stop at a network inside the network, such as an encoder"
+    inner = next((l.name for l in model.layers if isinstance(l, keras.Model)), '')
+    if inner: raise ValueError(f'{model.name}: {inner} is a network inside it; ask about each by itself.')
+
 def receptive_field(
     model:keras.Model, # Of one input and output
 ) -> int:              # Pixels
     "Side of the square of the photo on which one answer depends"
+    _refuse_nested(model)
     seen = {id(model.input): (1., 1.)}   # its side, and the distance of neighbours, in the photo's pixels
     for layer in model.layers:
         if isinstance(layer, layers.InputLayer): continue

@@ -41,7 +41,7 @@ def read_run(
         raise ValueError(f'{folder/"config.json"}: cannot be read ({e}).') from None
     kept, last = next((r['valid_iou'] for r in rows[::-1] if r['best']), float('nan')), (rows or [{}])[-1]
     minutes = last.get('seconds', 0)/60
-    state = 'broken off' if (folder/'state.npz').is_file() else 'finished'
+    state = 'finished' if rows and not (folder/'state.npz').is_file() else 'broken off'
     return RunRow(folder.name, kept, last.get('epoch', 0), minutes, state, _flat(options), rows)
 
 # %% ../nbs/04c_runs.ipynb #bb6575a9

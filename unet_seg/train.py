@@ -255,7 +255,9 @@ def _learnt(batches, pairs, config, model_out, folder, decides, start, shows):
     task, prep, augment = batches.source.task, batches.source.prep, batches.augment
     model = built(config, task)
     kept = model if config.precision=='float32' else built(replace(config, precision='float32'), task)
-    print(f'{config.net} network, {model.count_params():,} parameters; run folder {folder}')
+    usual = config.net=='compact' and config.width in (0, 16)
+    why = ': wider and finer ones were no better in as much time' if usual else ''
+    print(f'{config.net} network, {model.count_params():,} parameters{why}; run folder {folder}')
     valid = [s for s,_ in pairs['valid']]
     facts = dict(config=asdict(config), augment=asdict(augment),
                  trained_on=[fingerprint(s.image) for s,_ in pairs['train']])
