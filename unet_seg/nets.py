@@ -200,6 +200,7 @@ def _refuse_nested(model):
     inner = next((l.name for l in model.layers if isinstance(l, keras.Model)), '')
     if inner: raise ValueError(f'{model.name}: {inner} is a network inside it; ask about each by itself.')
 
+# %% ../nbs/03d_nets.ipynb #63a274d9
 def receptive_field(
     model:keras.Model, # Of one input and output
 ) -> int:              # Pixels
