@@ -11,13 +11,14 @@ import signal
 from collections import OrderedDict, deque
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from itertools import count, islice
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Lock
 import cv2
 import numpy as np
-from .augment import STILL, Augment, change_light, has_up, warp_matrix, warp_pair
+from .augment import STILL, Augment, change_light, has_up, noise_level, warp_matrix, warp_pair
 from .core import Prep, Task, overlay, prepare_image, prepare_mask, show_row
 from .data import Sample, find_samples, find_task, read_pair
 
@@ -251,12 +252,30 @@ def suggested_augment(
     often:float=0, # How many times a run shows each of them
 ) -> tuple[Augment,str]: # The choice, and its reason in words
     "How far photos of this kind may be changed, read off the data"
-    if source.prep.mode=='letterbox':
+    levels, colours = [], []
+    def looked_at():
+        for i in range(0, len(source), max(1, len(source)//64)):
+            image, mask, _, (h, w) = source[i]
+            image = image[:h,:w]
+            levels.append(noise_level(image))
+            colours.append(not (image==image[...,:1]).all())
+            yield image, mask[:h,:w]
+    up = has_up(looked_at())
+    a, why = _moved(source.prep.mode=='letterbox', up, often)
+    low, high = np.quantile(levels, [.1, .9])
+    apart = 1.5*np.sqrt(high**2-low**2)
+    if apart>2*a.noise:
+        a = replace(a, noise=float(min(24, np.round(apart))))
+        why += f'; more noise: a deviation of {low:.1f} in some photos, of {high:.1f} in others'
+    if any(colours): return a, why
+    return replace(a, gray=True), f'{why}; no colours: the photos are gray'
+
+def _moved(whole, up, often):
+    "How far whole photos, or crops, are moved about"
+    if whole:
         why = 'no quarter turns: the objects are large, as in photos with an up'
         if often<100: return Augment(), why
         return FARTHER, f'{why}; moved farther than usual: few photos, each is shown about {often:.0f} times'
-    looked_at = (source[i] for i in range(0, len(source), max(1, len(source)//64)))
-    up = has_up((image[:h,:w], mask[:h,:w]) for image,mask,_,(h,w) in looked_at)
     if up: return Augment(), 'no quarter turns: upper and lower halves differ in the same way in most photos'
     return Augment(turn=True), 'quarter turns too: small objects, and no photo shows where up is'
 

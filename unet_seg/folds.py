@@ -61,6 +61,7 @@ def cross_validate(
     model_out:str='models/unet_model.keras', # Where the joint model goes, .keras or .h5
     size:int=0,             # As in `train`
     mode:str='',            # As in `train`
+    stretch:str='',         # As in `train`
     runs:str='runs',        # Folder of all runs
     live:bool=True,         # As in `train`
     **kwargs:TrainConfig,
@@ -70,13 +71,13 @@ def cross_validate(
     if len(folds)<2:
         raise ValueError(f'{data}: no folds; make them with `unet-seg prepare {data} --folds 5`.')
     given, out = TrainConfig(**kwargs), Path(model_out)
-    told = dict(asdict(given), size=size, mode=mode, split=fingerprint(Path(data)/'splits.csv'))
+    told = dict(asdict(given), size=size, mode=mode, stretch=stretch, split=fingerprint(Path(data)/'splits.csv'))
     note, done = out.with_name(f'{out.stem}_folds.json'), _done_before(out, told)
     for i,k in enumerate(folds):
         print(f'fold {k}, {i+1} of {len(folds)}'+(': done before' if str(k) in done else ''))
         if str(k) in done: continue
         own = replace(given, minutes=given.minutes/len(folds), seed=given.seed+k)
-        one = train(data, _of_fold(out, k), size, mode, k, runs, live=live, **asdict(own))
+        one = train(data, _of_fold(out, k), size, mode, stretch, k, runs, live=live, **asdict(own))
         if one.interrupted: raise KeyboardInterrupt   # half of a fold is no fold; the same command goes on
         done[str(k)] = [one.iou, str(one.run)]
         write_json(note, dict(told=told, done=done))

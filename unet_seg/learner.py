@@ -4,15 +4,18 @@
 
 # %% auto #0
 __all__ = ['NETS', 'TrainConfig', 'with_options', 'built', 'compiled', 'averaged', 'batch_norms', 'recount', 'worth_compiling',
-           'runs_long', 'planned_epochs']
+           'runs_long', 'planned_epochs', 'suggested_depth', 'compute_alike']
 
 # %% ../nbs/03f_learner.ipynb #f020b167
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 import keras
 import numpy as np
+from fastcore.basics import patch
 from fastcore.meta import delegates
+from .augment import Augment, changed
 from .core import Task
 from .encoders import encoder_names, encoder_unet
 from .losses import loss_name, named_loss, named_metric
@@ -22,7 +25,8 @@ from .nets import PRECISIONS, classic_unet, computing_in, unet
 # %% ../nbs/03f_learner.ipynb #50f58e48
 NETS = dict(compact=unet, classic=classic_unet, plain=partial(unet, block='plain'),
             separable=partial(unet, block='separable'), attention=partial(unet, attention=True),
-            detailed=partial(unet, detail=8), grouped=partial(unet, block='plain', norm='group'))
+            detailed=partial(unet, detail=8), full=partial(unet, halved=False),
+            grouped=partial(unet, block='plain', norm='group'))
 
 # %% ../nbs/03f_learner.ipynb #4140f69c
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class TrainConfig:
     learning_rate:float=3e-3  # Peak of the schedule
     net:str='compact'         # 'compact', 'classic' (the paper's), … or an encoder: 'EfficientNetV2B0'
     width:int=0               # Channels of the first stage; 0: 16, or 64 for the classic net
+    depth:int=0               # Resolutions of the trunk, 2 to 5; 0: as the size of the input asks for
     pretrained:str='imagenet' # Weights of an encoder: 'imagenet', a file, or 'none'
     frozen:float=.3           # Share of the run in which a pretrained encoder stays as it is
     seed:int=0                # Of weights, order and augmentation
@@ -45,7 +50,9 @@ class TrainConfig:
     accumulate:int=1          # Batches whose gradients make one step
     deep:int=0                # Coarser answers that are trained beside the full one
     balanced:bool=False       # Show photos of rare classes more often
+    augment:str=''            # 'none', or strengths such as rotate=30,turn=1; empty: as the data suggest
     precision:str=''          # 'float32', 'bfloat16' or 'float16'; empty: as the machine is fastest
+    deterministic:bool=False  # The same bits again on a GPU too, at a cost; a processor gives them anyway
 
     def __post_init__(self): _as_text(self)
     @property
@@ -53,9 +60,19 @@ class TrainConfig:
     @property
     def weights(self) -> tuple: return tuple(float(v) for v in self.class_weights.split(',') if v)
 
+# %% ../nbs/03f_learner.ipynb #36e2ac63
+@patch(as_prop=True)
+def trunk(self:TrainConfig) -> bool:
+    "Whether the network is one of `unet`"
+    net = NETS.get(self.net)
+    return getattr(net, 'func', net) is unet
+
 # %% ../nbs/03f_learner.ipynb #0af52bb6
 def _as_text(config):
     "A function given as loss or metric becomes its name, and numbers given as weights become text"
+    if isinstance(config.augment, Augment):
+        object.__setattr__(config, 'augment', ','.join(f'{k}={v:g}' if k!='fill' else f'{k}={v}'
+                                                       for k,v in vars(config.augment).items()))
     for name in 'loss', 'metric': object.__setattr__(config, name, loss_name(getattr(config, name), name))
     if not isinstance(config.class_weights, str):
         object.__setattr__(config, 'class_weights', ','.join(map(str, config.class_weights)))
@@ -77,8 +94,11 @@ def _refuse_options(config):
         given = getattr(config, name)
         if given not in known:
             raise ValueError(f'{name}={given!r}: take one of {", ".join(k for k in known if k)}.')
+    if config.depth and not (config.trunk and 2<=config.depth<=5):
+        raise ValueError(f'depth={config.depth}: '+('take 2 to 5, or 0.' if config.trunk else
+                         f'{config.net} has a depth of its own.'))
     _refuse_weights(config)
-    named_loss(config.loss), named_metric(config.metric)
+    named_loss(config.loss), named_metric(config.metric), changed(Augment(), config.augment)
 
 def _refuse_weights(config):
     "Stop at class weights that are none"
@@ -106,7 +126,8 @@ def built(
     keras.utils.set_random_seed(config.seed)
     with computing_in(config.precision or 'float32'):
         if config.net in NETS:
-            return NETS[config.net](task, **(dict(width=config.width) if config.width else {}))
+            given = dict(width=config.width, depth=config.depth)
+            return NETS[config.net](task, **{k: v for k,v in given.items() if v})
         widths = dict(widths=[config.width*2**i for i in (4, 3, 2, 1, 0)]) if config.width else {}
         weights = None if config.pretrained=='none' else config.pretrained
         return encoder_unet(task, config.net, weights, **widths)
@@ -119,6 +140,7 @@ def compiled(
     xla:bool=False,     # Compile whole steps
 ):
     "Give a model its optimiser, loss and metric"
+    if config.deterministic: compute_alike()
     given = dict(use_ema=True, ema_momentum=config.ema) if config.ema else {}
     if config.accumulate>1: given['gradient_accumulation_steps'] = config.accumulate
     optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=1e-4, global_clipnorm=1., **given)
@@ -197,3 +219,26 @@ def planned_epochs(
 ) -> int:
     "Passes over the training photos in a run without a time budget"
     return config.epochs or max(20, -(-2500*config.accumulate//per_epoch))
+
+# %% ../nbs/03f_learner.ipynb #45b22079
+def suggested_depth(
+    side:int, # Longer side of the input in pixels
+) -> int:     # 3 to 5
+    "Resolutions of a trunk that begins at half the input's, the coarsest with four to eight places across"
+    return int(np.clip(np.ceil(np.log2(side/8)), 3, 5))
+
+# %% ../nbs/03f_learner.ipynb #664008d5
+def compute_alike():
+    "From here on this process computes the same bits again, on a GPU too"
+    backend = keras.backend.backend()
+    if backend=='tensorflow':
+        import tensorflow as tf
+        tf.config.experimental.enable_op_determinism()
+    elif backend=='torch':
+        import torch
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+        torch.use_deterministic_algorithms(True)
+    elif keras.distribution.list_devices('gpu'):
+        if 'deterministic_ops=true' in os.environ.get('XLA_FLAGS', ''): return
+        raise ValueError('deterministic: on a GPU, jax wants XLA_FLAGS=--xla_gpu_deterministic_ops=true '
+                         'before it starts.')

@@ -14,7 +14,7 @@ import numpy as np
 from .batches import Batches, epoch_batches
 from .core import show_curves
 from .learner import TrainConfig, built, compiled
-from .train import training_batches
+from .train import settled, training_batches
 
 # %% ../nbs/04f_rates.ipynb #49592c41
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def find_learning_rate(
     "Find a peak for the learning rate on a data folder"
     config = TrainConfig(batch_size=batch_size, net=net, width=width, seed=seed)
     batches, *_ = training_batches(data, config, size, mode)
+    config = settled(config, batches)
     model = built(config, batches.source.task)
     compiled(model, batches.source.task, config)
     return climb(model, batches, steps)
