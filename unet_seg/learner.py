@@ -224,8 +224,8 @@ def planned_epochs(
 def suggested_depth(
     side:int, # Longer side of the input in pixels
 ) -> int:     # 3 to 5
-    "Resolutions of a trunk that begins at half the input's, the coarsest with four to eight places across"
-    return int(np.clip(np.ceil(np.log2(side/8)), 3, 5))
+    "Resolutions of a trunk that begins at half the input's, the coarsest with three places across or more"
+    return int(np.clip(np.log2(side/3), 3, 5))
 
 # %% ../nbs/03f_learner.ipynb #664008d5
 def compute_alike():
