@@ -38,14 +38,18 @@ class Augment:
     gray:bool=False       # Photos without colours: noise has none either, and no colour is changed
     fill:str='mirror'     # The mask past the photo's edge: 'mirror' goes on, 'ignore' is out of the loss
 
-    def __post_init__(self):
-        limits = dict(perspective=.4, contrast=1, saturation=1, channels=1, shadow=1, jpeg=99)
-        for name,value in vars(self).items():
-            most = limits.get(name, 1e9)
-            if name!='fill' and not 0<=value<=most:
-                raise ValueError(f'Augment({name}={value}): take a number from 0 to {most:g}.')
-        if self.fill not in ('mirror', 'ignore'):
-            raise ValueError(f"Augment(fill={self.fill!r}): take 'mirror' or 'ignore'.")
+    def __post_init__(self): _refuse_strengths(self)
+
+# %% ../nbs/02b_augment.ipynb #073edd67
+def _refuse_strengths(a):
+    "Stop at a strength that makes no sense"
+    limits = dict(perspective=.4, contrast=1, saturation=1, channels=1, shadow=1, jpeg=99)
+    for name,value in vars(a).items():
+        most = limits.get(name, 1e9)
+        if name!='fill' and not 0<=value<=most:
+            raise ValueError(f'Augment({name}={value}): take a number from 0 to {most:g}.')
+    if a.fill not in ('mirror', 'ignore'):
+        raise ValueError(f"Augment(fill={a.fill!r}): take 'mirror' or 'ignore'.")
 
 # %% ../nbs/02b_augment.ipynb #0370d3d0
 STILL = Augment(**{k: 0 for k in Augment.__dataclass_fields__ if k!='fill'})

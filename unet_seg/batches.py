@@ -270,6 +270,7 @@ def suggested_augment(
     if any(colours): return a, why
     return replace(a, gray=True), f'{why}; no colours: the photos are gray'
 
+# %% ../nbs/02c_batches.ipynb #eeaa2f5e
 def _moved(whole, up, often):
     "How far whole photos, or crops, are moved about"
     if whole:

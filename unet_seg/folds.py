@@ -67,17 +67,15 @@ def cross_validate(
     **kwargs:TrainConfig,
 ) -> CrossValidated:
     "Train a model for each fold, with a seed of its own and its part of the minutes, and join them into one"
-    folds = sorted({s.fold for s in find_samples(data)}-{None})
-    if len(folds)<2:
-        raise ValueError(f'{data}: no folds; make them with `unet-seg prepare {data} --folds 5`.')
-    given, out = TrainConfig(**kwargs), Path(model_out)
-    told = dict(asdict(given), size=size, mode=mode, stretch=stretch, split=fingerprint(Path(data)/'splits.csv'))
+    folds = _folds_of(data)
+    given, out, enters = TrainConfig(**kwargs), Path(model_out), (size, mode, stretch)
+    told = dict(asdict(given), enters=[*enters], split=fingerprint(Path(data)/'splits.csv'))
     note, done = out.with_name(f'{out.stem}_folds.json'), _done_before(out, told)
     for i,k in enumerate(folds):
         print(f'fold {k}, {i+1} of {len(folds)}'+(': done before' if str(k) in done else ''))
         if str(k) in done: continue
         own = replace(given, minutes=given.minutes/len(folds), seed=given.seed+k)
-        one = train(data, _of_fold(out, k), size, mode, stretch, k, runs, live=live, **asdict(own))
+        one = train(data, _of_fold(out, k), *enters, k, runs, live=live, **asdict(own))
         if one.interrupted: raise KeyboardInterrupt   # half of a fold is no fold; the same command goes on
         done[str(k)] = [one.iou, str(one.run)]
         write_json(note, dict(told=told, done=done))
@@ -88,6 +86,12 @@ def cross_validate(
     return CrossValidated(file, scores, tuple(map(Path, folders)))
 
 # %% ../nbs/04e_folds.ipynb #8ad230a2
+def _folds_of(data):
+    "The folds of a data folder"
+    folds = sorted({s.fold for s in find_samples(data)}-{None})
+    if len(folds)>1: return folds
+    raise ValueError(f'{data}: no folds; make them with `unet-seg prepare {data} --folds 5`.')
+
 def _of_fold(out, k):
     "The model file of a fold"
     return out.with_stem(f'{out.stem}_fold{k}')
