@@ -145,7 +145,7 @@ ROOMS = {
     'folds': ('.core .data .learner .model .train keras', ''),
     'ablation': ('.core .train keras', ''),
     'runs': ('.loop', 'matplotlib'),
-    'check': ('', '.losses .nets keras tensorflow jax torch'),
+    'check': ('.TENSORFLOW_FIRST', '.losses .nets keras tensorflow jax torch'),
     'events': ('.core .data .live keras', 'tensorboard tensorflow'),
     'train': ('.augment .core .data .batches .learner .model .nets .check .checkpoint .events .loop .live .metrics', ''),
     'infer': ('.core .shapes .model keras', ''),

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from .augment import changed
 from .batches import Batches, Source, repeats, suggested_augment
-from .check import cores, fastest_precision, found_gpus, memory_bytes
+from .check import cores, fastest_precision, found_gpus, late_note, memory_bytes
 from .checkpoint import broken_off, differences, held, let_go
 from .core import Prep, free_path, task_dict, write_atomic, write_json
 from .data import Facts, Sample, find_samples, find_task, fingerprint, in_fold, leaks, prepare
@@ -186,6 +186,7 @@ def train(
     config, out = TrainConfig(**kwargs), _model_path(model_out)
     if tensorboard: need_tensorboard()
     for folder in Path(runs), out.parent: _refuse_unwritable(folder)
+    if note := late_note(): print(f'note: {note}')
     def run(config):
         batches, pairs = training_batches(data, config, size, mode, fold, stretch)
         config = settled(config, batches)
