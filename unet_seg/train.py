@@ -22,7 +22,8 @@ from .core import Prep, free_path, task_dict, write_atomic, write_json
 from .data import Facts, Sample, find_samples, find_task, fingerprint, in_fold, leaks, prepare
 from .data import print_faults, survey
 from .events import Events, Watchers, need_tensorboard
-from .learner import TrainConfig, built, planned_epochs, runs_long, suggested_depth, with_options
+from .learner import TrainConfig, balanced_weights, built, planned_epochs, runs_long
+from .learner import suggested_depth, with_options
 from .live import Live, in_notebook
 from .loop import Bar, Run, fit, validate
 from .metrics import best_threshold, iou, main_score
@@ -125,6 +126,13 @@ def _training_pairs(data, weights=(), fold=-1):
     return good, task
 
 # %% ../nbs/04_train.ipynb #1ef13785
+def _weighed(config, task, pairs):
+    "The config with weights of the classes in numbers, if they are to be balanced"
+    if config.class_weights!='balanced': return config
+    weights = balanced_weights([sum(f.counts.get(c, 0) for _,f in pairs) for c in range(len(task.classes))])
+    print('class weights: '+', '.join(f'{name} {w:g}' for name,w in zip(task.classes, weights)))
+    return replace(config, class_weights=weights)
+
 def _note_absent(good, task):
     "Say which classes training or validation never shows"
     for part,then in ('train', 'cannot be learnt'), ('valid', 'has no score there'):
@@ -189,7 +197,7 @@ def train(
     if note := late_note(): print(f'note: {note}')
     def run(config):
         batches, pairs = training_batches(data, config, size, mode, fold, stretch)
-        config = settled(config, batches)
+        config = settled(_weighed(config, batches.source.task, pairs['train']), batches)
         return _train(batches, pairs, config, out, Path(runs), resume, start, (live, tensorboard))
     return _fitting(run, config)
 
