@@ -79,7 +79,8 @@ def late_note(
 ) -> str:                # Empty: all is well
     "What to do where TensorFlow left out its fast convolutions"
     late = _late() if late is None else late
-    if not late or re.search(r'avx512_vnni|avx512_bf16|avx_vnni|amx_', flags or _flags()): return ''
+    flags = flags or _flags()
+    if not late or 'avx' not in flags or re.search('avx512_vnni|avx512_bf16|avx_vnni|amx_', flags): return ''
     return ('TensorFlow was imported before unet_seg and leaves out its fast convolutions: '
             'restart, and import unet_seg first.')
 

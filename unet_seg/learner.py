@@ -57,9 +57,6 @@ class TrainConfig:
     def __post_init__(self): _as_text(self)
     @property
     def staged(self) -> bool: return self.net not in NETS and self.pretrained!='none' and self.frozen>0
-    @property
-    def weights(self) -> tuple:
-        return () if self.class_weights=='balanced' else tuple(float(v) for v in self.class_weights.split(',') if v)
 
 # %% ../nbs/03f_learner.ipynb #36e2ac63
 @patch(as_prop=True)
@@ -67,6 +64,12 @@ def trunk(self:TrainConfig) -> bool:
     "Whether the network is one of `unet`"
     net = NETS.get(self.net)
     return getattr(net, 'func', net) is unet
+
+@patch(as_prop=True)
+def weights(self:TrainConfig) -> tuple:
+    "The weights of the classes; empty: all alike, or not in numbers yet"
+    numbers = '' if self.class_weights=='balanced' else self.class_weights
+    return tuple(float(v) for v in numbers.split(',') if v)
 
 # %% ../nbs/03f_learner.ipynb #0af52bb6
 def _as_text(config):
