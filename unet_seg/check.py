@@ -57,7 +57,7 @@ def training_speed(
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (batch_size, *shape, 3)).astype(np.uint8)
     y = rng.integers(0, 2, (batch_size, *shape, 1)).astype(np.uint8)
-    with keras.device(device):
+    with keras.device(_in_keras(device)):
         net = (build or _default_net)(precision)
         net.compile('adamw', dice_ce)
         net.train_on_batch(x, y)
@@ -66,6 +66,11 @@ def training_speed(
             net.train_on_batch(x, y)
             steps += 1
     return steps*batch_size/(time.perf_counter()-begun)
+
+def _in_keras(device):
+    "Its name for Keras: on torch, parameters moved to 'cpu:0' from 'cpu' are copies without gradients"
+    import keras
+    return 'cpu' if device=='cpu:0' and keras.backend.backend()=='torch' else device
 
 def _default_net(precision):
     "The network of a run without options"

@@ -10,13 +10,13 @@ __all__ = ['learning_rate_at', 'scheduled_rate', 'Budget', 'Checked', 'validate'
 import csv, ctypes, platform, time
 from dataclasses import dataclass, field
 from io import BytesIO
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 import keras
 import numpy as np
 from fastcore.basics import patch
 from tqdm.auto import tqdm
-from .batches import Batches, epoch_batches
+from .batches import Batches, batches_from, endless
 from .checkpoint import read_place, read_state, write_state
 from .core import Prep, Task, show_curves, write_atomic, write_rows
 from .data import Sample, read_pair
@@ -276,32 +276,29 @@ def _means(seen):
 def _epochs(model, batches, valid, config, run, budget, watch, place):
     "The epochs of a run from a place on, with validations between them"
     seen, cost, prep = place.get('seen', []), place.get('cost', 0.), batches.source.prep
-    checked, begun = time.monotonic()-place.get('since', 0), place.get('epoch', 0)
-    first = place.get('batch', 0)
-    for epoch in count(begun):
-        if epoch>begun: first = 0
-        for i,(batch,waited) in enumerate(_waiting(epoch_batches(batches, epoch, first)), first+1):
-            run.waited += waited
-            began = time.monotonic()
-            if run.frozen and budget.share>=config.frozen: _thaw(model, batches, config, run)
-            seen.append(_step(model, batch, budget, config, run))
-            run.stepped += time.monotonic()-began
-            watch.step(budget, epoch, *_means(seen[-20:]))
-            since = time.monotonic()-checked
-            due = since>=19*cost and (i==len(batches) and budget.worth_a_line(epoch, since) or since>60)
-            if budget.share>=1 or due:
-                row = dict(epoch=round(epoch+i/len(batches), 2),
-                           learning_rate=float(model.optimizer.learning_rate),
-                           **dict(zip(('loss', 'train_iou'), _means(seen))),
-                           images_per_second=round(len(seen)*batches.batch_size/since, 1))
-                cost = _check(model, prep, valid, batches.source.task, run, budget, row, watch)
-                if run.views*cost>.05*(budget.seconds or budget.elapsed): run.views = 0
-                checked, seen, budget.reserve = time.monotonic(), [], run.ending(cost, since/len(seen))
-                tired = 0<config.patience<=run.stalled
-                if tired: watch.say(f'{run.stalled} validations without a better score: the run ends')
-                if budget.share>=1 or tired: return row
-            run.keep(model, epoch=epoch, batch=i, step=budget.step, seconds=budget.elapsed,
-                     seen=seen, cost=cost, since=time.monotonic()-checked, frozen=run.frozen)
+    checked = time.monotonic()-place.get('since', 0)
+    feed = batches_from(batches, place.get('epoch', 0), place.get('batch', 0))
+    for epoch,i,batch,waited in _waiting(feed):
+        run.waited += waited
+        began = time.monotonic()
+        if run.frozen and budget.share>=config.frozen: _thaw(model, batches, config, run)
+        seen.append(_step(model, batch, budget, config, run))
+        run.stepped += time.monotonic()-began
+        watch.step(budget, epoch, *_means(seen[-20:]))
+        since = time.monotonic()-checked
+        due = since>=19*cost and (i==len(batches) and budget.worth_a_line(epoch, since) or since>60)
+        if budget.share>=1 or due:
+            row = dict(epoch=round(epoch+i/len(batches), 2), learning_rate=float(model.optimizer.learning_rate),
+                       **dict(zip(('loss', 'train_iou'), _means(seen))),
+                       images_per_second=round(len(seen)*batches.batch_size/since, 1))
+            cost = _check(model, prep, valid, batches.source.task, run, budget, row, watch)
+            if run.views*cost>.05*(budget.seconds or budget.elapsed): run.views = 0
+            checked, seen, budget.reserve = time.monotonic(), [], run.ending(cost, since/len(seen))
+            tired = 0<config.patience<=run.stalled
+            if tired: watch.say(f'{run.stalled} validations without a better score: the run ends')
+            if budget.share>=1 or tired: return row
+        run.keep(model, epoch=epoch, batch=i, step=budget.step, seconds=budget.elapsed,
+                 seen=seen, cost=cost, since=time.monotonic()-checked, frozen=run.frozen)
 
 # %% ../nbs/04a_loop.ipynb #90792a20
 def _to_the_end(model, batches, valid, config, run, budget, watch, place):
@@ -315,8 +312,7 @@ def _to_the_end(model, batches, valid, config, run, budget, watch, place):
 def _recounted(model, batches, valid, run, budget, row, watch):
     "Validate once more, with the batch statistics of photos that are not augmented"
     still = Batches(batches.source, batches.sizes, batches.batch_size, None, batches.seed)
-    photos = (x for epoch in count() for x,_ in epoch_batches(still, epoch))
-    with averaged(model): recount(run.model, islice(photos, run.recounts))
+    with averaged(model): recount(run.model, (x for x,_ in islice(endless(still), run.recounts)))
     _check(model, batches.source.prep, valid, batches.source.task, run, budget, row, watch)
 
 def _thaw(model, batches, config, run):
@@ -326,13 +322,13 @@ def _thaw(model, batches, config, run):
 
 # %% ../nbs/04a_loop.ipynb #8b38522d
 def _waiting(batches):
-    "Each batch with the seconds spent waiting for it"
+    "Each batch, its epoch and number before it, and the seconds spent waiting for it behind"
     batches = iter(batches)
     while True:
         began = time.monotonic()
-        batch = next(batches, None)
-        if batch is None: return
-        yield batch, time.monotonic()-began
+        ready = next(batches, None)
+        if ready is None: return
+        yield *ready, time.monotonic()-began
 
 class Bar:
     "Shows how a run goes in a terminal: a bar, and a line for each validation"

@@ -7,11 +7,11 @@ __all__ = ['RateTest', 'climb', 'find_learning_rate']
 
 # %% ../nbs/04f_rates.ipynb #f020b167
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 import keras
 import numpy as np
-from .batches import Batches, epoch_batches
+from .batches import Batches, endless
 from .core import show_curves
 from .learner import TrainConfig, built, compiled
 from .train import settled, training_batches
@@ -54,10 +54,9 @@ def climb(
 ) -> RateTest:         # Shorter where the loss bursts: four times its lowest, or no number
     "Train under a climbing rate"
     rates, losses = np.geomspace(low, high, steps), []
-    feed = (batch for epoch in count() for batch in epoch_batches(batches, epoch))
-    for rate,(x, y) in zip(rates, islice(feed, steps)):
+    for rate,(x, y) in zip(rates, islice(endless(batches), steps)):
         model.optimizer.learning_rate = rate
-        losses.append(float(model.train_on_batch(x, y[...,None])[0]))
+        losses.append(float(model.train_on_batch(x, y)[0]))
         if not np.isfinite(losses[-1]) or losses[-1]>4*min(losses): break
     good = np.isfinite(losses)
     return RateTest(rates[:len(losses)][good], np.array(losses)[good])
