@@ -47,7 +47,7 @@ def affordable_side(
     def seen(s): return looks*256**2/np.prod(common_canvas(facts, s) or (s, s))
     return next((s for s in range(most, 256, -32) if seen(s)>=need), min(most, 256))
 
-ENOUGH = 4500
+ENOUGH = 15_000
 
 # %% ../nbs/04_train.ipynb #cab65935
 def common_canvas(
