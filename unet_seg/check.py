@@ -67,6 +67,7 @@ def training_speed(
             steps += 1
     return steps*batch_size/(time.perf_counter()-begun)
 
+# %% ../nbs/04d_check.ipynb #65eac852
 def _in_keras(device):
     "Its name for Keras: on torch, parameters moved to 'cpu:0' from 'cpu' are copies without gradients"
     import keras

@@ -288,7 +288,8 @@ def _epochs(model, batches, valid, config, run, budget, watch, place):
         since = time.monotonic()-checked
         due = since>=19*cost and (i==len(batches) and budget.worth_a_line(epoch, since) or since>60)
         if budget.share>=1 or due:
-            row = dict(epoch=round(epoch+i/len(batches), 2), learning_rate=float(model.optimizer.learning_rate),
+            row = dict(epoch=round(epoch+i/len(batches), 2),
+                       learning_rate=float(model.optimizer.learning_rate),
                        **dict(zip(('loss', 'train_iou'), _means(seen))),
                        images_per_second=round(len(seen)*batches.batch_size/since, 1))
             cost = _check(model, prep, valid, batches.source.task, run, budget, row, watch)
