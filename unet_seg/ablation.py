@@ -43,7 +43,7 @@ def ablate(
     variants:dict,          # Options of `train` by the variant's name; the first is compared with
     seeds:int=3,            # Runs of each variant
     out:str|Path='ablation', # Folder of the table, ablation.csv, and of all runs
-    **common,               # Options of `train` for all, such as minutes=10
+    **common,               # Options of `train` for all, such as minutes=10; `start` is 'none' unless given
 ) -> Ablation:
     "Train every variant with every seed"
     if not variants:
@@ -64,6 +64,7 @@ def ablate(
 def _run(data, name, seed, told, out, options):
     "One run as a row"
     keras.utils.clear_session()
+    options = dict(start='none')|options   # the same beginning for all
     done = train(data, out/'model.keras', runs=out/'runs', live=False, seed=seed, **options)
     if done.interrupted: raise KeyboardInterrupt   # a run cut short is no row
     last = done.history[-1]

@@ -41,7 +41,7 @@ def scheduled_rate(
     share:float,        # How much of the run is over, 0 to 1
 ) -> float:
     "The learning rate of a run at a moment"
-    if not config.staged: return learning_rate_at(share, config.learning_rate)
+    if not config.staged: return learning_rate_at(share, config.learning_rate/(3 if config.start_file else 1))
     if share<config.frozen: return learning_rate_at(share/config.frozen, config.learning_rate)
     return learning_rate_at((share-config.frozen)/(1-config.frozen), config.learning_rate/10)
 
@@ -121,6 +121,7 @@ class Run:
         self.metric = None   # Of the user, beside the IoU
         self.after = None   # Called when all is trained, before the state goes
         self.recounts = 0   # batches over which batch statistics are counted anew after the run
+        self.first, self.spare = None, 0.   # weights to meet halfway at the end; how much worse may be kept
         self.interrupted = False
         self.state, self.wrote, self.cost = self.folder/'state.npz', time.monotonic(), 0.
 
@@ -141,7 +142,7 @@ def add(self:Run,
     last:bool=False, # With the weights of the end
 ):
     "Keep a row of the history, and the model if it is the best so far, or of the end and good enough"
-    score, least = row['valid_iou'], self.best if self.ended else self.level
+    score, least = row['valid_iou'], (self.best if self.ended else self.level)-self.spare
     better = score>self.best or last and score>=least
     if better:
         self.best, self.ended = score, last
@@ -162,13 +163,15 @@ def keep(self:Run, model, **place):
     self.wrote, self.kept = time.monotonic(), self.best
     self.cost = self.wrote-began
 
+# %% ../nbs/04a_loop.ipynb #e2ca21c6
 @patch
 def ending(self:Run,
     cost:float, # Seconds of a validation
     pace:float, # Seconds of a step
 ) -> float:     # Seconds
     "How long the last validation and what comes after it will take, with something to spare"
-    return 1.2*(cost*(1+self.views+bool(self.recounts))+pace*self.recounts)
+    more = bool(self.recounts)+bool(self.first)
+    return 1.2*(cost*(1+self.views+more)+pace*more*self.recounts)
 
 @patch
 def go_on(self:Run, model) -> dict: # Empty for a new run
@@ -307,19 +310,34 @@ def _to_the_end(model, batches, valid, config, run, budget, watch, place):
     if config.net in NETS and batch_norms(run.model) and runs_long(config, len(batches)): run.recounts = 16
     row = _epochs(model, batches, valid, config, run, budget, watch, place)
     if run.recounts: _recounted(model, batches, valid, run, budget, row, watch)
+    if run.first: _halfway(model, batches, valid, run, budget, row, watch)
     if run.after: run.after()
     run.state.unlink(missing_ok=True)
 
 def _recounted(model, batches, valid, run, budget, row, watch):
     "Validate once more, with the batch statistics of photos that are not augmented"
-    still = Batches(batches.source, batches.sizes, batches.batch_size, None, batches.seed)
-    with averaged(model): recount(run.model, (x for x,_ in islice(endless(still), run.recounts)))
+    with averaged(model): recount(run.model, _still(batches, run.recounts))
     _check(model, batches.source.prep, valid, batches.source.task, run, budget, row, watch)
 
 def _thaw(model, batches, config, run):
     "From here on the encoder learns too"
     run.frozen, run.model.get_layer('encoder').trainable = False, True
     compiled(model, batches.source.task, config)
+
+# %% ../nbs/04a_loop.ipynb #25be3004
+def _still(batches, n):
+    "Photos of `n` batches, not augmented"
+    still = Batches(batches.source, batches.sizes, batches.batch_size, None, batches.seed)
+    return (x for x,_ in islice(endless(still), n))
+
+def _halfway(model, batches, valid, run, budget, row, watch):
+    "Validate the mean of first and last weights; it is kept unless it is clearly worse"
+    source, began, run.spare = batches.source, time.monotonic(), .005
+    with averaged(model):
+        run.model.set_weights([(a+b)/2 for a,b in zip(run.first, run.model.get_weights())])
+        recount(run.model, _still(batches, run.recounts))
+        _score(source.prep, valid, source.task, run, budget, row, watch, began)
+    run.spare = 0.
 
 # %% ../nbs/04a_loop.ipynb #8b38522d
 def _waiting(batches):

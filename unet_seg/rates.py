@@ -73,7 +73,7 @@ def find_learning_rate(
     seed:int=0,        # Of weights, order and augmentation
 ) -> RateTest:
     "Find a peak for the learning rate on a data folder"
-    config = TrainConfig(batch_size=batch_size, net=net, width=width, seed=seed)
+    config = TrainConfig(batch_size=batch_size, net=net, width=width, seed=seed, start='none')
     batches, *_ = training_batches(data, config, size, mode)
     config = settled(config, batches)
     model = built(config, batches.source.task)
