@@ -197,7 +197,7 @@ def _predict_unseen(folder, samples):
 def _last_words(folder, report, seconds):
     "Say how good, how long, where everything is and what to try next"
     pooled, each = (report.summary[k]['iou'] for k in ('pooled', 'per_image'))
-    def cut(score): return f'{int(score*1000)/1000:.3f}'   # as in the report
+    cut = _verb('benchmark', '_score')   # as in the report
     print(f'''
 IoU {cut(pooled)} over {len(report.scored)} photos of designs that training never saw ({cut(each)} per photo)
 took {int(seconds)//60} min {int(seconds)%60} s

@@ -310,34 +310,25 @@ def _to_the_end(model, batches, valid, config, run, budget, watch, place):
     if config.net in NETS and batch_norms(run.model) and runs_long(config, len(batches)): run.recounts = 16
     row = _epochs(model, batches, valid, config, run, budget, watch, place)
     if run.recounts: _recounted(model, batches, valid, run, budget, row, watch)
-    if run.first: _halfway(model, batches, valid, run, budget, row, watch)
+    if run.first:
+        run.spare = .005
+        _recounted(model, batches, valid, run, budget, row, watch, run.first)
     if run.after: run.after()
     run.state.unlink(missing_ok=True)
 
-def _recounted(model, batches, valid, run, budget, row, watch):
-    "Validate once more, with the batch statistics of photos that are not augmented"
-    with averaged(model): recount(run.model, _still(batches, run.recounts))
-    _check(model, batches.source.prep, valid, batches.source.task, run, budget, row, watch)
+def _recounted(model, batches, valid, run, budget, row, watch, first=()):
+    "Validate once more, with the batch statistics of photos as they are; with `first`, halfway back to it"
+    source, began = batches.source, time.monotonic()
+    still = Batches(source, batches.sizes, batches.batch_size, None, batches.seed)
+    with averaged(model):
+        if first: run.model.set_weights([(a+b)/2 for a,b in zip(first, run.model.get_weights())])
+        recount(run.model, (x for x,_ in islice(endless(still), run.recounts)))
+        _score(source.prep, valid, source.task, run, budget, row, watch, began)
 
 def _thaw(model, batches, config, run):
     "From here on the encoder learns too"
     run.frozen, run.model.get_layer('encoder').trainable = False, True
     compiled(model, batches.source.task, config)
-
-# %% ../nbs/04a_loop.ipynb #25be3004
-def _still(batches, n):
-    "Photos of `n` batches, not augmented"
-    still = Batches(batches.source, batches.sizes, batches.batch_size, None, batches.seed)
-    return (x for x,_ in islice(endless(still), n))
-
-def _halfway(model, batches, valid, run, budget, row, watch):
-    "Validate the mean of first and last weights; it is kept unless it is clearly worse"
-    source, began, run.spare = batches.source, time.monotonic(), .005
-    with averaged(model):
-        run.model.set_weights([(a+b)/2 for a,b in zip(run.first, run.model.get_weights())])
-        recount(run.model, _still(batches, run.recounts))
-        _score(source.prep, valid, source.task, run, budget, row, watch, began)
-    run.spare = 0.
 
 # %% ../nbs/04a_loop.ipynb #8b38522d
 def _waiting(batches):
