@@ -138,7 +138,7 @@ ROOMS = {
     'losses': ('keras', ''),
     'metrics': ('.core .shapes scipy', 'keras'),
     'checkpoint': ('.core', ''),
-    'learner': ('.augment .core .encoders .losses .metrics .model .nets keras', 'tensorflow torch'),
+    'learner': ('.augment .core .encoders .losses .metrics .model .nets keras', 'tensorflow torch jax'),
     'loop': ('.core .data .batches .model .nets .learner .losses .metrics .checkpoint keras', ''),
     'live': ('.core .data', 'IPython ipykernel matplotlib'),
     'rates': ('.batches .core .learner .train keras', ''),

@@ -296,7 +296,8 @@ def compute_alike():
         import torch
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
         torch.use_deterministic_algorithms(True)
-    elif keras.distribution.list_devices('gpu'):
-        if 'deterministic_ops=true' in os.environ.get('XLA_FLAGS', ''): return
+    elif backend=='jax':
+        import jax
+        if jax.default_backend()!='gpu' or 'deterministic_ops=true' in os.environ.get('XLA_FLAGS', ''): return
         raise ValueError('deterministic: on a GPU, jax wants XLA_FLAGS=--xla_gpu_deterministic_ops=true '
                          'before it starts.')
