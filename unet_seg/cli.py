@@ -175,7 +175,7 @@ def demo(
     _verb('documents', 'make_documents')(folder/'data', n=photos, size=384, seed=seed, least=.95, trouble=.1)
     print('2/5  checking and splitting them, whole designs apart')
     samples = _verb('data', 'prepare')(folder/'data', valid=.1, test=.1, seed=seed)
-    left = max(minutes*.95-(time.monotonic()-start)/60, minutes/4)   # a twentieth to predict and score
+    left = max(minutes*.92-(time.monotonic()-start)/60, minutes/4)   # a twelfth to predict and score
     print(f'3/5  training a U-Net for {left:.1f} minutes')
     _verb('train', 'train')(folder/'data', minutes=left, size=96, model_out=folder/'model.keras',
                             runs=folder/'runs', seed=seed)
