@@ -270,13 +270,12 @@ def noise_level(
 
 # %% ../nbs/02b_augment.ipynb #4684b757
 def has_up(
-    pairs, # (image, mask) of some photos, uint8 (h, w, 3) and (h, w)
+    pairs, # (image, mask) of some photos, uint8 (h, w, 3) and (h, w), each read once
 ) -> bool:
     "Whether upper and lower halves differ alike in most photos, as sky and street do"
-    pairs = [*pairs]
-    if len(pairs)<4: return False
-    up = _effect([_halves(image, mask) for image,mask in pairs])
-    across = _effect([_halves(image.swapaxes(0, 1), mask.T) for image,mask in pairs])
+    halves = [(_halves(image, mask), _halves(image.swapaxes(0, 1), mask.T)) for image,mask in pairs]
+    if len(halves)<4: return False
+    up, across = map(_effect, zip(*halves))
     return bool(up>1 and up>2*across)
 
 def _halves(image, mask):

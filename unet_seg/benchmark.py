@@ -222,7 +222,9 @@ def _remarks(
     out, lost, s = list(report.notices), report.left_out, report.summary
     for p in lost[:5]: out.append(f'left out: {p.name}: {p.error}')
     if len(lost) > 5: out.append(f'left out: {len(lost) - 5} more')
-    if n := s['without_score']:
+    ignored = sum(not p.counts.sum() for p in report.scored)
+    if ignored: out.append(f'{_counted(ignored, "photo")} of which every pixel is ignored: no score at all.')
+    if n := s['without_score']-ignored:
         out.append(f'{_counted(n, "photo")} without foreground where none was predicted: '
                    'no IoU to speak of, not in the averages per image.')
     if report.interval:

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'TASK_VERSION', 'IMAGE_SUFFIXES', 'atomic', 'write_atomic', 'write_json', 'write_rows', 'free_path', 'Task',
-           'task_dict', 'task_from', 'read_task', 'read_image', 'photo_size', 'write_image', 'color_table',
+           'task_dict', 'task_from', 'read_task', 'any_size', 'read_image', 'photo_size', 'write_image', 'color_table',
            'write_mask', 'value_counts', 'explain_values', 'read_mask', 'Prep', 'brightness_range', 'stretched',
            'prepare_image', 'prepare_mask', 'restore', 'overlay', 'show_row', 'show_curves']
 
 # %% ../nbs/00_core.ipynb #f020b167
-import csv, json, os, threading
+import csv, json, os, re, threading
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO, StringIO
@@ -56,11 +56,11 @@ def write_json(
 
 def write_rows(
     path:str|Path,   # The file to make
-    rows:list[dict], # One or more, all with the same keys
+    rows:list[dict], # One or more; what a row lacks stays empty
 ):
     "Write rows as UTF-8 CSV with a head, atomically"
     out = StringIO()
-    table = csv.DictWriter(out, rows[0].keys())
+    table = csv.DictWriter(out, dict.fromkeys(k for row in rows for k in row))
     table.writeheader()
     table.writerows(rows)
     write_atomic(path, out.getvalue().encode())
@@ -97,6 +97,8 @@ class Task:
         if len(set(self.classes))<n: raise ValueError(f'classes {self.classes}: each name must occur once.')
         if len(colors)!=n:
             raise ValueError(f'{n} classes but {len(colors)} colors: give each class one color.')
+        if bad := [c for c in colors if not re.fullmatch('#[0-9a-fA-F]{6}', str(c))]:
+            raise ValueError(f'colors {bad}: write each as #rrggbb, such as #ff8800.')
         if self.ignore is not None and not n<=self.ignore<=255:
             raise ValueError(f'ignore={self.ignore} with {n} classes: take a value from {n} to 255, or None.')
         if bad := [c for _,c in self.values if not 0<=c<n and c!=self.ignore]:
@@ -126,7 +128,8 @@ def task_from(
         raise ValueError(f"{where}: version {d['version']} is newer than this program's {TASK_VERSION}: "
                          'update unet_seg.')
     colors, values = (tuple(d.get(k) or ()) for k in ('colors', 'values'))
-    return Task(tuple(d['classes']), colors, d.get('ignore', d.get('ignore_index', 255)), values)
+    try: return Task(tuple(d['classes']), colors, d.get('ignore', d.get('ignore_index', 255)), values)
+    except ValueError as e: raise ValueError(f'{where}: {e}') from None
 
 # %% ../nbs/00_core.ipynb #01b672b4
 def read_task(
@@ -144,7 +147,7 @@ IMAGE_SUFFIXES = frozenset('.jpg .jpeg .jpe .jfif .png .tif .tiff .webp .bmp .gi
 _pillow = threading.Lock()
 
 @contextmanager
-def _any_size():
+def any_size():
     "Pillow without its limit of pixels; OpenCV has one of 2**30"
     with _pillow:
         most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -155,13 +158,14 @@ def _has_alpha(data):
     "Whether an encoded image carries transparency"
     if data[:2]==b'\xff\xd8': return False
     try:
-        with _any_size(): im = Image.open(BytesIO(data))
+        with any_size(): im = Image.open(BytesIO(data))
     except (OSError, ValueError, SyntaxError): return False   # the decoder judges it
     return im.mode in ('RGBA', 'LA', 'PA') or 'transparency' in im.info
 
 def _over_white(data):
     "An encoded image with transparency, upright on white paper"
-    im = ImageOps.exif_transpose(Image.open(BytesIO(data))).convert('RGBA')
+    with any_size(): im = Image.open(BytesIO(data))
+    im = ImageOps.exif_transpose(im).convert('RGBA')
     return np.array(Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im).convert('RGB'))
 
 # %% ../nbs/00_core.ipynb #65377d45
@@ -199,7 +203,7 @@ def photo_size(
     "The size of a picture, without decoding it"
     if not Path(path).exists(): raise FileNotFoundError(f'{path}: no such file.')
     try:
-        with _any_size(), Image.open(path) as im:
+        with any_size(), Image.open(path) as im:
             w, h = (im.tag_v2[256], im.tag_v2[257]) if im.format=='TIFF' else im.size   # Pillow turns TIFFs
             return (h, w) if im.getexif().get(0x112) in (5, 6, 7, 8) else (w, h)
     except (OSError, ValueError, SyntaxError):
@@ -251,9 +255,10 @@ def write_mask(
 def _mask_values(path):
     "The stored values of a mask file, uint8 (h, w), whatever its mode"
     try:
-        with Image.open(path) as im:
+        with any_size(): im = Image.open(path)
+        with im:
             a = np.array(im)
-            if im.mode=='PA': a = a[...,0]
+            if im.mode in ('LA', 'PA'): a = a[...,0]
     except FileNotFoundError: raise FileNotFoundError(f'{path}: no such file.') from None
     except (OSError, ValueError, SyntaxError):
         raise ValueError(f'{path}: not a readable mask: damaged, cut short or no picture; '

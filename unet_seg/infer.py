@@ -7,6 +7,7 @@ __all__ = ['own_model', 'Prediction', 'Predictor', 'threshold_in_range', 'find_p
 
 # %% ../nbs/05_infer.ipynb #f020b167
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 import cv2
@@ -33,8 +34,10 @@ class Prediction:
 
     @property
     def quad(self): # float64 (4, 2): (x, y) of top left, top right, bottom right, bottom left; or None
-        "The four corners of the object, for a binary task"
-        return fit_quad(self.probabilities[...,0]) if self.task.binary else None
+        "The four corners of the object, for a binary task; at 0.5, or where nothing is as sure, of the mask"
+        if not self.task.binary: return None
+        sure = self.probabilities.max()>=.5
+        return fit_quad(self.probabilities[...,0] if sure else (self.mask==1).astype(np.float32))
     @property
     def crop(self): # uint8 (h, w, 3), None if there is no quad
         "The object cut out and straightened, at its own aspect ratio"
@@ -49,6 +52,7 @@ class Prediction:
         small = cv2.cvtColor(_small(self.drawn), cv2.COLOR_RGB2BGR)
         return cv2.imencode('.png', small)[1].tobytes()
 
+# %% ../nbs/05_infer.ipynb #14e6e690
 def _small(image, side=576):
     "The image with its longer side at most `side`"
     scale = min(1, side/max(image.shape[:2]))
@@ -58,11 +62,12 @@ def _small(image, side=576):
 class Predictor:
     "A model ready to be asked"
     def __init__(self,
-        model:str|Path|Loaded='',   # A model file, or what `load_model` gave; empty: see `own_model`
+        model:str|Path|Loaded='',   # A model file, 'example', or what `load_model` gave; empty: `own_model`
         threshold:float|None=None,  # Binary: class 1 from this on; None: the file's
         views:int=0,                # Average over 1, 2 (the mirror image too), 4 or 8 views; 0: the file's
     ):
-        loaded = model if isinstance(model, Loaded) else load_model(model or own_model())
+        file = EXAMPLE if model=='example' else model or own_model()
+        loaded = model if isinstance(model, Loaded) else load_model(file)
         self.model, self.task, self.prep, self.info = loaded.model, loaded.task, loaded.prep, loaded.info
         if threshold is None: threshold = self.info.get('threshold', .5)
         self.threshold, self.views = threshold_in_range(threshold), views or self.info.get('views', 1)
@@ -94,14 +99,16 @@ def threshold_in_range(
 # %% ../nbs/05_infer.ipynb #9a39a359
 def find_photos(
     photo:str|Path, # A photo or a folder
+    but:str|Path='', # Folder of results, which are left out
 ) -> list[Path]:    # Sorted
     "The photos that a path names"
-    path = Path(photo)
+    path, out = Path(photo), Path(but).resolve() if but else None
+    results = {out, *(out/k for k in ('masks', 'overlays', 'crops'))} if but else {}
     if not path.exists(): raise FileNotFoundError(f'{path}: no such photo or folder.')
     if path.is_file(): return [path]
     found = []
     for here,folders,names in os.walk(path):   # no file is touched, no link to a folder followed
-        folders[:] = [n for n in folders if n[0]!='.']
+        folders[:] = [n for n in folders if n[0]!='.' and Path(here, n).resolve() not in results]
         found += [Path(here, n) for n in names if n[0]!='.' and Path(n).suffix.lower() in IMAGE_SUFFIXES]
     if not found:
         kinds = ', '.join(sorted(IMAGE_SUFFIXES))
@@ -131,7 +138,7 @@ def write_prediction(
 # %% ../nbs/05_infer.ipynb #95b46d3a
 def predict(
     photo:str|Path,                       # A photo, or a folder of photos
-    model:str='',                         # Model file; empty: models/unet_model.keras, else the example model
+    model:str='',                         # Model file; empty: models/unet_model.keras, else 'example'
     output_mask:str='',                   # Where the mask of a single photo goes, a .png
     output_prediction:str='',             # Where the straightened object of a single photo goes
     output:str='predictions',             # Folder for masks/, overlays/ and crops/ where no file is named
@@ -139,19 +146,16 @@ def predict(
     views:int=0,                          # Average over 1, 2, 4 or 8 views of a photo; 0: the model file's
 ) -> list[Path]:                          # Files written
     "Segment a photo or a folder of photos at their own size"
-    photos, one = find_photos(photo), Path(photo).is_file()
-    if (output_mask or output_prediction) and not one:
-        raise ValueError(f'{photo} is a folder: '
-                         'give --output FOLDER instead of --output-mask and --output-prediction.')
-    if output_mask and Path(output_mask).suffix.lower()!='.png':
-        raise ValueError(f'--output-mask {output_mask}: a mask is a .png file.')
+    photos, one = find_photos(photo, output), Path(photo).is_file()
+    _refuse_places(photo, one, output_mask, output_prediction)
     if threshold: threshold_in_range(threshold)
     if not model and own_model()==EXAMPLE: print('no model was trained here: the example finds documents')
     predictor, written, faults = Predictor(model, threshold or None, views), [], []
+    if output_prediction: _refuse_crops(predictor.task)
     named = dict(mask=output_mask, crop=output_prediction) if output_mask or output_prediction else None
-    for path in tqdm(photos, desc='predicting', disable=len(photos)<5, leave=False):
-        rel = (Path(path.name) if one else path.relative_to(photo)).with_suffix('')
-        try: written += _predicted(predictor, path, named or _places(Path(output), rel))
+    each = zip(photos, _names(photos, photos[0].parent if one else photo))
+    for path,name in tqdm(each, desc='predicting', total=len(photos), disable=len(photos)<5, leave=False):
+        try: written += _predicted(predictor, path, named or _places(Path(output), name))
         except (ValueError, OSError) as e:
             if one: raise
             faults.append(str(e))
@@ -161,10 +165,31 @@ def predict(
     return written
 
 # %% ../nbs/05_infer.ipynb #347993d7
-def _places(folder, rel):
+def _refuse_places(photo, one, mask, crop):
+    "Stop where the files of one photo are asked of a folder, or a mask of a kind that would spoil it"
+    if (mask or crop) and not one:
+        raise ValueError(f'{photo} is a folder: '
+                         'give --output FOLDER instead of --output-mask and --output-prediction.')
+    if mask and Path(mask).suffix.lower()!='.png':
+        raise ValueError(f'--output-mask {mask}: a mask is a .png file.')
+
+def _refuse_crops(task):
+    "Stop where four corners are asked of a model that gives none"
+    if not task.binary:
+        raise ValueError(f'--output-prediction: this model tells {len(task.classes)} classes apart, '
+                         f'{", ".join(task.classes)}, so there are no four corners to cut at; leave it out.')
+
+def _names(photos, folder):
+    "What each photo's files are called; the suffix stays where photos differ in it alone"
+    names = [p.relative_to(folder) for p in photos]
+    often = Counter(n.with_suffix('') for n in names)
+    return [n if often[n.with_suffix('')]>1 else n.with_suffix('') for n in names]
+
+# %% ../nbs/05_infer.ipynb #38419e7e
+def _places(folder, name):
     "The files of one photo in an output folder"
-    return dict(mask=folder/'masks'/f'{rel}.png', crop=folder/'crops'/f'{rel}.png',
-                drawn=folder/'overlays'/f'{rel}.jpg')
+    return dict(mask=folder/'masks'/f'{name}.png', crop=folder/'crops'/f'{name}.png',
+                drawn=folder/'overlays'/f'{name}.jpg')
 
 def _predicted(predictor, path, files):
     "Predict one file and write what is wanted; say what was found"

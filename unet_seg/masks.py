@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from .core import IMAGE_SUFFIXES, Task, free_path, read_task, value_counts, write_atomic, write_mask
+from .core import IMAGE_SUFFIXES, Task, any_size, free_path, read_task, value_counts
+from .core import write_atomic, write_mask
 
 # %% ../nbs/02d_masks.ipynb #c5e8feb4
 def mask_kind(
@@ -38,8 +39,10 @@ def mask_values(
 ) -> np.ndarray:   # Integers (h, w), or uint8 (h, w, 3) where it holds colours
     "The values that a file stores, of a palette the indices"
     try:
-        with Image.open(path) as im: a = np.array(im.convert('RGB') if im.mode in ('CMYK', 'YCbCr') else im)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with any_size(): im = Image.open(path)
+        with im:
+            a = np.array(im.convert('RGB') if im.mode in ('CMYK', 'YCbCr') else im)
+    except (OSError, ValueError, SyntaxError):
         raise ValueError(f'{path}: not a readable mask; copy it again or take it away.') from None
     if a.ndim==2: return a.astype(np.uint8) if a.dtype==bool else a
     a = a[...,:1] if a.shape[2]==2 else a[...,:3]   # the last of two or four is opacity
@@ -137,13 +140,20 @@ def _rules(rule):
         out.append((first, last, int(m[4])))
     return out
 
+def _in_color(path):
+    "Whether a file stores three channels, though they may be alike"
+    with any_size(): im = Image.open(path)
+    with im: return im.mode in ('RGB', 'RGBA', 'CMYK', 'YCbCr')
+
 def _mapped(path, rules):
     "The class ids that the rules make of a mask file, whether they name anything in it, and what they do not"
     a = mask_values(path)
     if a.ndim==3: a = _nearest_color(_code(a), rules)+2**24
+    code = a if a.ndim==3 or a.max(initial=0)>255 or not _in_color(path) else a*np.int64(0x010101)+2**24
     out, left = np.zeros(a.shape, np.uint8), np.ones(a.shape, bool)
     for first,last,i in reversed(rules):   # of two that name a value, the first holds
-        inside = (a>=first)&(a<=last)
+        value = code if first>=2**24 else a
+        inside = (value>=first)&(value<=last)
         out[inside], left[inside] = i, False
     return out, not left.all(), {int(v) for v in np.unique(a[left])[:99]}-{0, 2**24}
 
@@ -171,7 +181,7 @@ def map_masks(
     try:
         for old,new in zip(folders, fresh):
             for path,name in _mask_files(old):
-                if kind and disguise(path)[0]!=kind:
+                if kind and disguise(path)[0]!=kind and not _gray_colors(path, kind, rules):
                     write_atomic(new/name.with_name(path.name), path.read_bytes())
                     continue
                 ids, hit, unnamed = _mapped(path, rules)
@@ -191,6 +201,10 @@ def map_masks(
     return done
 
 # %% ../nbs/02d_masks.ipynb #eb50e748
+def _gray_colors(path, kind, rules):
+    "Whether a mask shows no colours, but only white, black or gray that rules for colours name"
+    return kind=='colors' and _in_color(path) and not _mapped(path, rules)[2]
+
 def _unnamed(lost):
     "Which values became background without being named"
     first = ', '.join(f'{_value(v)} in {n} masks' for v,n in lost.most_common(6))
