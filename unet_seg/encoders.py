@@ -13,7 +13,7 @@ from .core import Task
 from .nets import probability_layer, unet_block
 
 # %% ../nbs/03e_encoders.ipynb #3ecd60eb
-_INSIDE = 'EfficientNet', 'MobileNetV3', 'ConvNeXt'   # these scale by themselves
+_INSIDE = 'EfficientNetV2', 'MobileNetV3', 'ConvNeXt'   # these scale by themselves
 _BLUE_FIRST = 'VGG16', 'VGG19', 'ResNet50', 'ResNet101', 'ResNet152'
 _PLAIN = 'ResNet50V2', 'ResNet101V2', 'ResNet152V2', 'MobileNet', 'MobileNetV2', 'Xception'
 
@@ -38,14 +38,14 @@ def _scaled(photo, name):
 def kept_layers(
     encoder:keras.Model, # Built for photos of `side` pixels
     side:int=256,        # A multiple of 32
-) -> dict[int,str]:      # Name of the last layer of each stride: 1, 2, 4, …, 32 as far as there are any
-    "The layers whose answers go up again"
+) -> dict[int,str]:      # Name of the last operation of each stride: 1, 2, 4, …, 32 as far as there are any
+    "The layers, or sums of them, whose answers go up again"
     found, idle = {}, (layers.InputLayer, layers.Rescaling, layers.Normalization, layers.ZeroPadding2D)
-    for layer in encoder.layers:
-        shape = layer.output.shape
-        if len(shape)!=4 or isinstance(layer, idle): continue
+    for part in encoder.operations:
+        shape = part.output.shape
+        if len(shape)!=4 or isinstance(part, idle): continue
         stride, rest = divmod(side, shape[1])
-        if not rest and shape[1]==shape[2] and stride in (1, 2, 4, 8, 16, 32): found[stride] = layer.name
+        if not rest and shape[1]==shape[2] and stride in (1, 2, 4, 8, 16, 32): found[stride] = part.name
     return found
 
 # %% ../nbs/03e_encoders.ipynb #61589e30
@@ -55,13 +55,14 @@ def _pretrained(name, weights):
         raise ValueError(f'encoder={name!r}: take one of {", ".join(known)}.')
     make = getattr(keras.applications, name)
     probe = make(include_top=False, weights=None, input_shape=(256, 256, 3))
-    kept = [(s, probe.layers.index(probe.get_layer(n))) for s,n in kept_layers(probe).items()]
+    names = [part.name for part in probe.operations]
+    kept = [(s, names.index(n)) for s,n in kept_layers(probe).items()]
     try: body = make(include_top=False, weights=weights, input_shape=(None, None, 3))
     except Exception as e:
         if weights!='imagenet': raise
         raise OSError(f'the weights of {name} cannot be fetched ({e}); give the path of a weights file, '
                       'or weights=None to begin at random.') from e
-    outputs = [body.layers[i].output for _,i in kept]
+    outputs = [body.operations[i].output for _,i in kept]
     return keras.Model(body.input, outputs, name='encoder'), [s for s,_ in kept]
 
 # %% ../nbs/03e_encoders.ipynb #08f6dfa4

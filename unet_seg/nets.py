@@ -233,7 +233,9 @@ def training_bytes(
     fixed = keras.models.clone_model(plain, input_tensors=keras.Input((h, w, model.input.shape[-1])))
     total = 0
     for layer in fixed.layers:
-        if isinstance(layer, keras.Model): total += training_bytes(layer, h, w)
+        if isinstance(layer, keras.Sequential):   # a part of ConvNeXt, at a size of its own
+            total += training_bytes(keras.Model(layer.inputs[0], layer.outputs[0]), *layer.input.shape[1:3])
+        elif isinstance(layer, keras.Model): total += training_bytes(layer, h, w)
         elif not isinstance(layer, layers.InputLayer):
             bits = 16 if '16' in layer.compute_dtype else 32
             total += bits//8*sum(int(np.prod(o.shape[1:])) for o in keras.tree.flatten(layer.output))
