@@ -142,7 +142,7 @@ ROOMS = {
     'loop': ('.core .data .batches .model .nets .learner .losses .metrics .checkpoint keras', ''),
     'live': ('.core .data', 'IPython ipykernel matplotlib'),
     'rates': ('.batches .core .learner .train keras', ''),
-    'folds': ('.core .data .learner .model .train keras', ''),
+    'folds': ('.core .data .checkpoint .learner .model .train keras', ''),
     'ablation': ('.core .train keras', ''),
     'runs': ('.loop', 'matplotlib'),
     'check': ('.TENSORFLOW_FIRST', '.losses .nets keras tensorflow jax torch'),

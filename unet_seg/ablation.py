@@ -51,14 +51,17 @@ def ablate(
                          "{'default': {}, 'wide': dict(width=32)}.")
     file = Path(out)/'ablation.csv'
     rows = list(csv.DictReader(file.open(newline='', encoding='utf-8'))) if file.is_file() else []
+    asked = []
     for seed in range(seeds):
         for name,options in variants.items():
             told = json.dumps(dict(data=str(data))|common|options, sort_keys=True, default=str)
-            if any(r['variant']==name and int(r['seed'])==seed and r['options']==told for r in rows): continue
-            print(f'{name}, seed {seed}')
-            rows.append(_run(data, name, seed, told, Path(out), common|options))
-            write_rows(file, rows)
-    return Ablation(tuple(r for r in rows if r['variant'] in variants))
+            same = [r for r in rows if (r['variant'], int(r['seed']), r['options'])==(name, seed, told)]
+            if not same:
+                print(f'{name}, seed {seed}')
+                rows.append(_run(data, name, seed, told, Path(out), common|options))
+                write_rows(file, rows)
+            asked.append((same or rows)[-1])
+    return Ablation(tuple(asked))
 
 # %% ../nbs/04h_ablation.ipynb #e9dd667e
 def _run(data, name, seed, told, out, options):

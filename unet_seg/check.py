@@ -175,8 +175,8 @@ def check(
     speeds = {}
     for device in ['cpu:0', *(name for name,_ in gpus[:1])]*bool(seconds):
         speeds[device] = training_speed(device, seconds/2)
-        minutes = 200*50/speeds[device]/60
+        minutes = 2500*8/speeds[device]/60
         print(f'{device}: {speeds[device]:.3g} images a second in training (256 x 256); '
-              f'200 photos in 50 epochs take {minutes:.0f} min')
+              f'a run of 2,500 steps, 8 images each, takes {minutes:.0f} min')
     if gpus and speeds: print(f'the GPU is {speeds[gpus[0][0]]/speeds["cpu:0"]:.1f} times as fast')
     return speeds

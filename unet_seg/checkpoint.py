@@ -75,7 +75,10 @@ def held(
     except ImportError: return folder   # Windows: nobody is asked
     file = open(folder/'lock', 'w')
     try: fcntl.flock(file, fcntl.LOCK_EX|fcntl.LOCK_NB)
-    except OSError: return file.close()
+    except BlockingIOError: return file.close()
+    except OSError:   # a file system without locks: nobody is asked
+        file.close()
+        return folder
     return file
 
 def let_go(lock):

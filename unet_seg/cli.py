@@ -83,7 +83,7 @@ def _add_options(parser, options):
 # %% ../nbs/07_cli.ipynb #4d380275
 def _parser(verb=None):
     "The parser of one verb, or the one that lists them all"
-    about = '\n'.join(f'  {v:10} {note}' for v,(_,note) in VERBS.items())
+    about = '\n'.join(f'  {v:14} {note}' for v,(_,note) in VERBS.items())
     if verb not in VERBS:
         return _Parser('unet-seg', usage='unet-seg VERB …',
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -150,6 +150,7 @@ def main(
         if verb in ('benchmark', 'cross-validate', 'doctor', 'runs'): print(result)
         if verb=='map-masks': print(f'{result} masks written')
         if verb=='doctor' and result.stops: raise ValueError(_STOPS)
+        if verb=='train' and result.interrupted: raise KeyboardInterrupt   # the best is kept
     except KeyboardInterrupt: _leave(verb, 'interrupted', 130)
     except Exception as e:
         if show: traceback.print_exc()
@@ -177,8 +178,9 @@ def demo(
     samples = _verb('data', 'prepare')(folder/'data', valid=.1, test=.1, seed=seed)
     left = max(minutes*.92-(time.monotonic()-start)/60, minutes/4)   # a twelfth to predict and score
     print(f'3/5  training a U-Net for {left:.1f} minutes')
-    _verb('train', 'train')(folder/'data', minutes=left, size=96, model_out=folder/'model.keras',
-                            runs=folder/'runs', seed=seed)
+    done = _verb('train', 'train')(folder/'data', minutes=left, size=96, model_out=folder/'model.keras',
+                                   runs=folder/'runs', seed=seed)
+    if done.interrupted: raise KeyboardInterrupt
     print('4/5  predicting and straightening the unseen photos')
     _predict_unseen(folder, [s for s in samples if s.split=='test'])
     print('5/5  scoring them')

@@ -8,6 +8,7 @@ __all__ = ['need_tensorboard', 'Events', 'Watchers']
 # %% ../nbs/04g_events.ipynb #f020b167
 from importlib.util import find_spec
 from pathlib import Path
+import cv2
 import keras
 from fastcore.basics import patch
 from .core import Task
@@ -65,6 +66,8 @@ def checked(self:Events, history, masks):
         for i in sorted({*masks}&{*self.photos}):
             image, truth = read_pair(self.samples[i], self.task)
             both = compared(image, truth, masks[i], self.task)
+            scale = min(1, 512/max(truth.shape))   # written at every validation
+            both = cv2.resize(both, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             self.tf.summary.image(self.samples[i].name, both[None])
     self.writer.flush()
 

@@ -6,14 +6,15 @@
 __all__ = ['ensemble', 'CrossValidated', 'cross_validate']
 
 # %% ../nbs/04e_folds.ipynb #f020b167
-import json
+import hashlib, json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import keras
 import numpy as np
+from .checkpoint import differences
 from .core import write_json
 from .data import find_samples, fingerprint
-from .learner import TrainConfig, with_options
+from .learner import TrainConfig, continued, with_options
 from .model import load_model, save_model
 from .train import train
 
@@ -68,8 +69,9 @@ def cross_validate(
 ) -> CrossValidated:
     "Train a model for each fold, with a seed of its own and its part of the minutes, and join them into one"
     folds = _folds_of(data)
-    given, out, enters = TrainConfig(**kwargs), Path(model_out), (size, mode, stretch)
-    told = dict(asdict(given), enters=[*enters], split=fingerprint(Path(data)/'splits.csv'))
+    given, out, enters = continued(TrainConfig(**kwargs), model_out), Path(model_out), (size, mode, stretch)
+    told = dict(asdict(given), enters=[*enters], split=fingerprint(Path(data)/'splits.csv'),
+                photos=_contents(data), start_weights=given.start_file and fingerprint(given.start_file))
     note, done = out.with_name(f'{out.stem}_folds.json'), _done_before(out, told)
     for i,k in enumerate(folds):
         print(f'fold {k}, {i+1} of {len(folds)}'+(': done before' if str(k) in done else ''))
@@ -92,13 +94,20 @@ def _folds_of(data):
     if len(folds)>1: return folds
     raise ValueError(f'{data}: no folds; make them with `unet-seg prepare {data} --folds 5`.')
 
+def _contents(data):
+    "A short name for all photos and labels of a data folder"
+    files = (f for s in find_samples(data) for f in (s.image, s.mask or s.quad) if f)
+    return hashlib.sha256(' '.join(map(fingerprint, files)).encode()).hexdigest()[:16]
+
 def _of_fold(out, k):
     "The model file of a fold"
     return out.with_stem(f'{out.stem}_fold{k}')
 
 def _done_before(out, told):
-    "Score and run of the folds that an earlier call with the same options and split has finished"
+    "Score and run of the folds that an earlier call with the same options and photos has finished"
     try: note = json.loads(out.with_name(f'{out.stem}_folds.json').read_text(encoding='utf-8'))
     except (OSError, ValueError): return {}
-    if note['told']!=told: return {}
+    if differ := differences(note['told'], told):
+        print(f'every fold is trained anew: {"; ".join(differ)}')
+        return {}
     return {k: v for k,v in note['done'].items() if _of_fold(out, k).is_file()}

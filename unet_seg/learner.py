@@ -38,7 +38,7 @@ class TrainConfig:
     minutes:float=0           # Time budget instead of epochs; 0: none
     batch_size:int=8          # Images in a step
     learning_rate:float=3e-3  # Peak of the schedule; a third of it with the weights of `start`
-    net:str='compact'         # 'compact', 'classic' (the paper's), … or an encoder: 'EfficientNetV2B0'
+    net:str='compact'         # 'compact', 'classic' (the paper's), … or an encoder: EfficientNetV2B0
     width:int=0               # Channels of the first stage; 0: 16, or 64 for the classic net
     depth:int=0               # Resolutions of the trunk, 2 to 5; 0: as the size of the input asks for
     pretrained:str='imagenet' # Weights of an encoder: 'imagenet', a file, or 'none'
@@ -112,7 +112,15 @@ def _refuse_options(config):
         raise ValueError(f'depth={config.depth}: '+('take 2 to 5, or 0.' if config.trunk else
                          f'{config.net} has a depth of its own.'))
     _refuse_weights(config)
-    named_loss(config.loss), named_metric(config.metric), changed(Augment(), config.augment)
+    named_loss(config.loss), changed(Augment(), config.augment)
+    _refuse_metric(named_metric(config.metric))
+
+# %% ../nbs/03f_learner.ipynb #24bf7168
+def _refuse_metric(metric):
+    "Stop at a metric whose column is another's"
+    if metric and metric.__name__ in ('iou', 'iou_per_image', 'iou_at_threshold', 'iou_of_views', 'photos'):
+        raise ValueError(f'metric={metric.__name__}: valid_{metric.__name__} is a name of the package '
+                         'itself; give the function another one.')
 
 def _refuse_weights(config):
     "Stop at class weights that are none"
@@ -175,9 +183,13 @@ def _take(model, other, name):
 # %% ../nbs/03f_learner.ipynb #eb1b3fcb
 def continued(
     config:TrainConfig, # Of a run
+    out:str|Path='',    # Where its model goes, which must be another file
 ) -> TrainConfig:       # With the network of the model it begins with, if it begins with one
     "The config of a run that goes on where another model ended"
     if not config.start_file: return config
+    if out and Path(out).is_file() and Path(out).samefile(config.start_file):
+        raise ValueError(f'--start {config.start} is also where the model goes, and would be replaced: '
+                         'give another file with --model-out.')
     info = read_info(config.start_file).get('config', {})
     if 'net' not in info:
         raise ValueError(f'start={config.start}: the file does not say how its network is built, '

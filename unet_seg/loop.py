@@ -64,6 +64,8 @@ class Budget:
         if not self.seconds: return self.step/self.steps
         return self.elapsed/max(self.seconds-self.reserve, 1e-9)
     @property
+    def total(self) -> float: return self.seconds or self.elapsed/max(self.share, 1e-9)   # seconds
+    @property
     def left(self) -> str:
         seconds = self.elapsed*(1/max(min(self.share, 1), 1e-3)-1)
         return f'{int(seconds)//60}:{int(seconds)%60:02} left'
@@ -91,7 +93,7 @@ def validate(
     task:Task,            # Their classes
     keep=(),              # Places of photos of which the answer is wanted
     views:int=1,          # Of each photo, as `probabilities` takes it
-    metric=None,          # Called with ids (1, h, w, 1) and probabilities (1, h, w, c), gives a number
+    metric=None,          # Called with ids (1, h, w, 1), 255 where ignored, and probabilities (1, h, w, c)
 ) -> Checked:
     "Count every pixel of the validation photos"
     k, counts, levels, masks, own = len(task.classes), [], None, {}, []
@@ -102,7 +104,9 @@ def validate(
         counts.append(pixel_counts(truth, mask, k, task.ignore))
         if task.binary: levels = level_counts(truth, answer, task.ignore)+(0 if levels is None else levels)
         if i in keep: masks[i] = mask
-        if metric: own.append(float(metric(truth[None,...,None], answer[None])))
+        if metric:
+            truth = np.where(truth==task.ignore, 255, truth).astype(np.uint8)
+            own.append(float(metric(truth[None,...,None], answer[None])))
     return Checked(np.stack(counts), levels, masks, float(np.mean(own)) if own else None)
 
 # %% ../nbs/04a_loop.ipynb #f2b3dc28
@@ -117,7 +121,8 @@ class Run:
         self.kept = -1.   # the best when the state was last written
         self.waited = self.stepped = 0.   # seconds without a batch, and at work on one
         self.frozen = False   # a pretrained encoder, in the first stage
-        self.views = 0   # how many validations `after` takes; 0 if they would take too long
+        self.wanted = self.views = 0   # validations `after` is to take, and does; 0 if they take too long
+        self.seen, self.later = [], []   # losses and IoUs since a validation; rows found after the last state
         self.metric = None   # Of the user, beside the IoU
         self.after = None   # Called when all is trained, before the state goes
         self.recounts = 0   # batches over which batch statistics are counted anew after the run
@@ -143,12 +148,27 @@ def add(self:Run,
 ):
     "Keep a row of the history, and the model if it is the best so far, or of the end and good enough"
     score, least = row['valid_iou'], (self.best if self.ended else self.level)-self.spare
-    better = score>self.best or last and score>=least
+    better, again = score>self.best or last and score>=least, self._passed(row)
     if better:
-        self.best, self.ended = score, last
+        self.best, self.ended, self.later = score, last, [dict(r, best=0) for r in self.later]
         self.save(row)
-    self.history.append(dict(row, best=int(better)))
+    self.history.append(dict(row, best=int(better or again)))
+    write_rows(self.folder/'history.csv', self.history+self.later)
+
+@patch
+def settle(self:Run):
+    "Take rows that the run never came to again into the history"
+    self.history, self.later = sorted(self.history+self.later, key=lambda r: r['step']), []
     write_rows(self.folder/'history.csv', self.history)
+
+@patch
+def _passed(self:Run, row):
+    "Whether a row was found before the run was broken off; rows that are behind it go to the history"
+    behind = [r for r in self.later if r['step']<row['step']]
+    same = [r for r in self.later if (r['step'], r['valid_iou'])==(row['step'], row['valid_iou'])][:1]
+    self.later = [r for r in self.later if r['step']>=row['step'] and r not in same]
+    self.history += behind
+    return bool(same)
 
 # %% ../nbs/04a_loop.ipynb #cd347b6f
 @patch
@@ -179,9 +199,12 @@ def go_on(self:Run, model) -> dict: # Empty for a new run
     place = read_state(self.state, model) if self.state.is_file() else {}
     self.history = place.pop('history', [])
     if place and (self.folder/'history.csv').is_file():
-        later = (r for r in read_history(self.folder) if r['best'] and r['step']>place['step'])
-        self.history += [{k: int(v) if k in ('step', 'best') else v for k,v in r.items()} for r in later]
-    self.best = max((row['valid_iou'] for row in self.history if row['best']), default=-1.)
+        known = {(r['step'], r['valid_iou']) for r in self.history}
+        later = [r for r in read_history(self.folder) if r['best'] and r['step']>=place['step']]
+        self.later = [{k: int(v) if k in ('step', 'best') else v for k,v in r.items()}
+                      for r in later if (r['step'], r['valid_iou']) not in known]
+    self.best = max((row['valid_iou'] for row in self.history+self.later if row['best']), default=-1.)
+    self.views, self.seen = place.get('views', 0), place.get('seen', [])
     return place
 
 # %% ../nbs/04a_loop.ipynb #f6672ec3
@@ -214,7 +237,7 @@ def _check(model, prep, valid, task, run, budget, row, watch):
     began = time.monotonic()
     with averaged(model): return _score(prep, valid, task, run, budget, row, watch, began)
 
-def _score(prep, valid, task, run, budget, row, watch, began):
+def _score(prep, valid, task, run, budget, row, watch, began, last=False):
     "What `_check` does, with the weights that are to be kept in place"
     found = validate(run.model, prep, valid, task, watch.photos, metric=run.metric)
     score = float(np.nan_to_num(main_score(iou(found.counts.sum(0)))))
@@ -226,7 +249,7 @@ def _score(prep, valid, task, run, budget, row, watch, began):
         threshold, best = best_threshold(found.levels)
         row |= dict(threshold=threshold, valid_iou_at_threshold=round(float(np.nan_to_num(best)), 5))
     if found.own is not None: row[f'valid_{run.metric.__name__}'] = round(found.own, 5)
-    run.add(row, budget.share>=1)
+    run.add(row, last or budget.share>=1)
     cost = time.monotonic()-began
     watch.checked(run.history, found.masks)
     return cost
@@ -244,6 +267,7 @@ def fit(
     "Train until the epochs or the time are over, or until interrupted; the best model is kept by `run`"
     keep_memory()
     source, run.model, run.metric = batches.source, model, named_metric(config.metric)
+    _try_metric(run.metric, source.task)
     learner = _answering(model, source.task, config)
     run.frozen = config.staged and read_place(run.state).get('frozen', True)
     if config.staged: model.get_layer('encoder').trainable = not run.frozen
@@ -252,14 +276,11 @@ def fit(
     budget = Budget(config, len(batches), time.monotonic() if start is None else start)
     place = run.go_on(learner)
     if place: budget.start, budget.step = time.monotonic()-place['seconds'], place['step']
-    watch = watch or Bar()
+    budget.reserve, watch = place.get('reserve', 0), watch or Bar()
     try: _to_the_end(learner, batches, valid, config, run, budget, watch, place)
     except KeyboardInterrupt:
-        run.interrupted = True
-        watch.say('interrupted: the best model so far is kept'
-                  + ('; the same command goes on' if run.state.is_file() else ''))
-        if not run.history:
-            _check(learner, source.prep, valid, source.task, run, budget, dict(epoch=0), watch)
+        if not budget.step: raise   # nothing was learnt
+        _interrupted(learner, batches, valid, run, budget, watch)
     finally: watch.close()
     return run
 
@@ -268,6 +289,17 @@ def _answering(model, task, config):
     "The network that is trained: the model, or with it the coarse answers beside its own"
     if not config.deep: return model
     with computing_in(config.precision or 'float32'): return supervised(model, task, config.deep)
+
+def _try_metric(metric, task):
+    "Stop unless the user's metric gives a number, seen before a minute is spent"
+    if not metric: return
+    answer = np.full((1, 8, 8, task.channels), 1/max(2, task.channels), np.float32)
+    found = metric(np.zeros((1, 8, 8, 1), np.uint8), answer)
+    try: float(found)
+    except (TypeError, ValueError):
+        shape = tuple(getattr(found, 'shape', ())) or type(found).__name__
+        raise ValueError(f'metric: {metric.__name__} gave {shape}; it must give one number for a '
+                         'photo.') from None
 
 def _means(seen):
     "Mean loss of steps, and mean IoU of those that have one: without any foreground there is none"
@@ -278,31 +310,47 @@ def _means(seen):
 # %% ../nbs/04a_loop.ipynb #814a881f
 def _epochs(model, batches, valid, config, run, budget, watch, place):
     "The epochs of a run from a place on, with validations between them"
-    seen, cost, prep = place.get('seen', []), place.get('cost', 0.), batches.source.prep
+    cost, prep = place.get('cost', 0.), batches.source.prep
     checked = time.monotonic()-place.get('since', 0)
     feed = batches_from(batches, place.get('epoch', 0), place.get('batch', 0))
     for epoch,i,batch,waited in _waiting(feed):
         run.waited += waited
         began = time.monotonic()
         if run.frozen and budget.share>=config.frozen: _thaw(model, batches, config, run)
-        seen.append(_step(model, batch, budget, config, run))
+        run.seen.append(_step(model, batch, budget, config, run))
         run.stepped += time.monotonic()-began
-        watch.step(budget, epoch, *_means(seen[-20:]))
+        watch.step(budget, epoch, *_means(run.seen[-20:]))
         since = time.monotonic()-checked
-        due = since>=19*cost and (i==len(batches) and budget.worth_a_line(epoch, since) or since>60)
-        if budget.share>=1 or due:
-            row = dict(epoch=round(epoch+i/len(batches), 2),
-                       learning_rate=float(model.optimizer.learning_rate),
-                       **dict(zip(('loss', 'train_iou'), _means(seen))),
-                       images_per_second=round(len(seen)*batches.batch_size/since, 1))
+        due = i==len(batches) and budget.worth_a_line(epoch, since) or since>max(60, budget.seconds/200)
+        if budget.share>=1 or due and since>=19*cost:
+            row = _row(model, batches, budget, run, since)
             cost = _check(model, prep, valid, batches.source.task, run, budget, row, watch)
-            if run.views*cost>.05*(budget.seconds or budget.elapsed): run.views = 0
-            checked, seen, budget.reserve = time.monotonic(), [], run.ending(cost, since/len(seen))
+            run.views = run.wanted if run.wanted*cost<=.05*budget.total else 0
+            checked, budget.reserve = time.monotonic(), run.ending(cost, since/len(run.seen))
+            run.seen = []
             tired = 0<config.patience<=run.stalled
             if tired: watch.say(f'{run.stalled} validations without a better score: the run ends')
             if budget.share>=1 or tired: return row
-        run.keep(model, epoch=epoch, batch=i, step=budget.step, seconds=budget.elapsed,
-                 seen=seen, cost=cost, since=time.monotonic()-checked, frozen=run.frozen)
+        run.keep(model, epoch=epoch, batch=i, step=budget.step, seconds=budget.elapsed, cost=cost,
+                 since=time.monotonic()-checked, reserve=budget.reserve, frozen=run.frozen,
+                 seen=run.seen, views=run.views)
+
+# %% ../nbs/04a_loop.ipynb #1b0953c6
+def _interrupted(model, batches, valid, run, budget, watch):
+    "Say that the best is kept; if there is none, that is what there is"
+    run.interrupted, source = True, batches.source
+    watch.say('interrupted: the best model so far is kept'
+              + ('; the same command goes on' if run.state.is_file() else ''))
+    if run.history: return
+    row = _row(model, batches, budget, run, budget.elapsed)
+    _check(model, source.prep, valid, source.task, run, budget, row, watch)
+
+def _row(model, batches, budget, run, since):
+    "What the steps since the last validation were like"
+    loss, score = _means(run.seen)
+    return dict(epoch=round(budget.step/len(batches), 2), learning_rate=float(model.optimizer.learning_rate),
+                loss=loss, train_iou=score,
+                images_per_second=round(len(run.seen)*batches.batch_size/max(since, 1e-9), 1))
 
 # %% ../nbs/04a_loop.ipynb #90792a20
 def _to_the_end(model, batches, valid, config, run, budget, watch, place):
@@ -314,6 +362,7 @@ def _to_the_end(model, batches, valid, config, run, budget, watch, place):
         run.spare = .005
         _recounted(model, batches, valid, run, budget, row, watch, run.first)
     if run.after: run.after()
+    if run.later: run.settle()
     run.state.unlink(missing_ok=True)
 
 def _recounted(model, batches, valid, run, budget, row, watch, first=()):
@@ -323,7 +372,7 @@ def _recounted(model, batches, valid, run, budget, row, watch, first=()):
     with averaged(model):
         if first: run.model.set_weights([(a+b)/2 for a,b in zip(first, run.model.get_weights())])
         recount(run.model, (x for x,_ in islice(endless(still), run.recounts)))
-        _score(source.prep, valid, source.task, run, budget, row, watch, began)
+        _score(source.prep, valid, source.task, run, budget, row, watch, began, True)
 
 def _thaw(model, batches, config, run):
     "From here on the encoder learns too"
@@ -353,7 +402,7 @@ class Bar:
 
     def checked(self, history, masks):
         row = history[-1]
-        if row['epoch']: self.say(
+        self.say(
             f"epoch {row['epoch']:6.2f}  loss {row['loss']:.4f}  IoU {row['train_iou']:.4f}  "
             f"valid IoU {row['valid_iou']:.4f}{' *' if row['best'] else '  '}  "
             f"{row['images_per_second']:.3g} images/s")

@@ -167,7 +167,7 @@ def _refuse_file(path, channels):
                          'gray ones: build it for 3, or save it with its own `save`.')
 
 def _save_h5(model, path, text):
-    "The older single-file format, with the text as an attribute of its own group"
+    "The older single-file format, with the text as a dataset of its own"
     import h5py
     logger, level = logging.getLogger('absl'), logging.getLogger('absl').level
     logger.setLevel(logging.ERROR)   # it calls the format legacy at every save

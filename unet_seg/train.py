@@ -7,7 +7,7 @@ __all__ = ['ENOUGH', 'MANY', 'looks_in', 'affordable_side', 'common_canvas', 'ch
            'train', 'settled']
 
 # %% ../nbs/04_train.ipynb #f020b167
-import hashlib, json, tempfile, time
+import hashlib, json, re, tempfile, time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -133,6 +133,13 @@ def _weighed(config, task, pairs):
     print('class weights: '+', '.join(f'{name} {w:g}' for name,w in zip(task.classes, weights)))
     return replace(config, class_weights=weights)
 
+def _note_weights(config, task):
+    "Say that weights do nothing, where they do"
+    if config.weights and task.binary and not {'ce', 'focal'}&{*re.findall('[a-z_]+', config.loss)}:
+        print(f'note: with one class beside {task.classes[0]}, weights count in ce and focal alone, and the '
+              f'loss is {config.loss}')
+
+# %% ../nbs/04_train.ipynb #a528a323
 def _note_absent(good, task):
     "Say which classes training or validation never shows"
     for part,then in ('train', 'cannot be learnt'), ('valid', 'has no score there'):
@@ -175,7 +182,7 @@ def training_batches(
     n = ' and '.join(f'{len(v)} {k}' for k,v in pairs.items())
     print(f'photos: {n}; classes: {", ".join(task.classes)}', *reasons, f'augmentation: {why}', sep='\n')
     facts = [f for _,f in pairs['train']]
-    often = repeats([{*f.counts} for f in facts]) if config.balanced else 1
+    often = repeats([{*f.counts}-{task.ignore} for f in facts]) if config.balanced else 1
     if config.balanced:
         print(f'rare classes: {np.sum(often>1)} photos are shown up to {np.max(often)} times an epoch')
     sizes = [(f.h, f.w) for f in facts]
@@ -192,22 +199,24 @@ def train(
     stretch:str='',          # 'yes' or 'no': each photo's brightness to its own full range; empty: chosen
     fold:int=-1,             # Which fold validates; -1: as splits.csv says
     runs:str='runs',         # Folder of all runs
-    resume:str='',           # Run to go on with; 'no': a new one; empty: found by itself
+    resume:str='',           # Run to go on with, its folder or name; 'no': a new one; empty: found by itself
     live:bool=True,          # In a notebook: curves and photos instead of lines
     tensorboard:bool=False,  # Write TensorBoard's files into the run's folder
     **kwargs:TrainConfig,
 ) -> Trained:
     "Train a model on a folder of photos and masks, keeping the best by validation IoU"
     start = time.monotonic()
-    config, out = continued(TrainConfig(**kwargs)), _model_path(model_out)
+    out = _model_path(model_out)
+    config = continued(TrainConfig(**kwargs), out)
     if tensorboard: need_tensorboard()
     for folder in Path(runs), out.parent: _refuse_unwritable(folder)
     if note := late_note(): print(f'note: {note}')
     def run(config):
         batches, pairs = training_batches(data, config, size, mode, fold, stretch)
         config = settled(_weighed(config, batches.source.task, pairs['train']), batches)
-        return _train(batches, pairs, config, out, Path(runs), resume, start, (live, tensorboard))
-    return _fitting(run, config)
+        when = _counted(config, start)
+        return _train(batches, pairs, config, out, Path(runs), resume, when, (live, tensorboard))
+    return _fitting(run, _halved_before(config, resume, Path(runs)))
 
 # %% ../nbs/04_train.ipynb #8d029a77
 def settled(
@@ -218,6 +227,7 @@ def settled(
     config = _started(config, batches)
     if config.trunk and not config.depth: config = replace(config, depth=suggested_depth(max(batches.shape)))
     config = replace(config, epochs=0 if config.minutes else planned_epochs(config, len(batches)))
+    _note_weights(config, batches.source.task)
     network, bytes_each = _network(config, batches)
     print(network)
     _refuse_too_large(config.batch_size*bytes_each, config.batch_size, batches.shape)
@@ -261,16 +271,30 @@ def _refuse_too_large(need, images, shape, have=None):
                           f'{need/1e9:.1f} GB of {have/1e9:.1f}: give a smaller --size or --width')
 
 # %% ../nbs/04_train.ipynb #a190cd93
+def _memory_full(error):
+    "Whether an error says that the memory does not suffice"
+    full = isinstance(error, MemoryError) or type(error).__name__=='ResourceExhaustedError'
+    return full or 'out of memory' in str(error).lower()
+
 def _fitting(run, config):
     "What `run` gives for a config, its batches halved as long as they do not fit in memory"
     try: return run(config)
     except Exception as e:
-        full = isinstance(e, MemoryError) or type(e).__name__=='ResourceExhaustedError'
-        if not (full or 'out of memory' in str(e).lower()) or config.batch_size<2: raise
+        if not _memory_full(e) or config.batch_size<2: raise
     half, parts = config.batch_size//2, 2*config.accumulate
     print(f'batches of {config.batch_size} images do not fit in memory: {half} at a time now, '
           f'{parts} times for a step')
     return _fitting(run, replace(config, batch_size=half, accumulate=parts))
+
+# %% ../nbs/04_train.ipynb #eb6cf947
+def _halved_before(config, resume, runs):
+    "The config with the smaller batches that a run to go on with came to"
+    file = _run_named(resume, runs)/'config.json' if resume not in ('', 'no') else runs
+    if not file.is_file(): return config
+    then = json.loads(file.read_text(encoding='utf-8'))
+    fewer, parts = then.get('batch_size', 0), then.get('accumulate', 1)
+    halved = fewer<config.batch_size and fewer*parts==config.batch_size*config.accumulate
+    return replace(config, batch_size=fewer, accumulate=parts) if halved else config
 
 def _precise(config, batches, folder):
     "The config with what the network computes in: as asked, as the run began, or as is fastest here"
@@ -306,10 +330,20 @@ def _refuse_weights(weights, task):
                          f'{", ".join(task.classes)}.')
 
 # %% ../nbs/04_train.ipynb #8838dbb2
+def _counted(config, start):
+    "From when the time of a run counts: from the command, but a quarter of it is left to training"
+    spent, whole = time.monotonic()-start, 60*config.minutes
+    if spent<.1*whole or not whole: return start
+    more = '' if spent<=.75*whole else f'; a run that begins now takes {whole/4:.0f} all the same'
+    print(f'note: looking at the photos took {spent:.0f} of {whole:.0f} s{more}')
+    return max(start, time.monotonic()-.75*whole)
+
+# %% ../nbs/04_train.ipynb #f9e603fb
 def _train(batches, pairs, config, model_out, runs, resume, start, shows):
     "The run, once its batches are chosen"
     decides = dict(asdict(config), prep=asdict(batches.source.prep), augment=asdict(batches.augment),
                    task=task_dict(batches.source.task), data=_data_mark(pairs))
+    if config.start_file: decides['start_weights'] = fingerprint(config.start_file)
     folder, lock = _run_folder(runs, decides, resume)
     try:
         config = _precise(config, batches, folder)
@@ -324,25 +358,49 @@ def _learnt(batches, pairs, config, model_out, folder, decides, start, shows):
     "The run in its folder"
     task, prep, augment = batches.source.task, batches.source.prep, batches.augment
     model = built(config, task)
-    kept = model if config.precision=='float32' else built(replace(config, precision='float32'), task)
     print(f'run folder {folder}')
     valid = [s for s,_ in pairs['valid']]
+    watch = _watch(*shows, folder, valid, task, decides, model)
+    files = folder/'model.keras', model_out
+    run = Run(folder, _saver(model, batches.source, pairs, config, augment, files))
+    if config.start_file and runs_long(config, len(batches)): run.first = model.get_weights()
+    run.wanted = 8 if augment.turn else 2 if augment.flip else 0
+    run.after = partial(_try_views, model, prep, valid, task, run, watch)
+    try: fit(model, batches, valid, config, run, start, watch)
+    except Exception as e:
+        if not (run.history and _memory_full(e)): raise
+        raise RuntimeError(f'the memory was full after step {run.history[-1]["step"]} ({type(e).__name__}): '
+                           'the best model so far is kept. Make room and give the same command, or begin '
+                           'anew with a smaller --batch-size.') from e
+    _deliver(*files)
+    return run
+
+# %% ../nbs/04_train.ipynb #265c0033
+def _saver(model, source, pairs, config, augment, files):
+    "What writes the network's weights to the run's own model file and to where the model goes"
     seen = [fingerprint(s.image) for s,_ in pairs['train']]
     if config.start_file: seen = _all_seen(seen, config, pairs['valid'])
     facts = dict(config=asdict(config), augment=asdict(augment), trained_on=seen)
+    kept = model
+    if config.precision!='float32': kept = built(replace(config, precision='float32'), source.task)
     def save(row, views=1):
-        scores = dict(row, valid_photos=len(valid), seed=config.seed)
+        scores = dict(row, valid_photos=len(pairs['valid']), seed=config.seed)
         given = dict(facts, scores=scores, threshold=row.get('threshold', .5), views=views)
         if kept is not model: kept.set_weights(model.get_weights())   # what is saved computes in float32
-        save_model(folder/'model.keras', kept, task, prep, **given)
-        if model_out.suffix=='.keras': write_atomic(model_out, (folder/'model.keras').read_bytes())
-        else: save_model(model_out, kept, task, prep, **given)
-    watch = _watch(*shows, folder, valid, task, decides, model)
-    run = Run(folder, save)
-    if config.start_file and runs_long(config, len(batches)): run.first = model.get_weights()
-    run.views = 8 if augment.turn else 2 if augment.flip else 0
-    run.after = partial(_try_views, model, prep, valid, task, run, watch)
-    return fit(model, batches, valid, config, run, start, watch)
+        save_model(files[0], kept, source.task, source.prep, **given)
+        if files[1].suffix=='.keras': write_atomic(files[1], files[0].read_bytes())
+        else: save_model(files[1], kept, source.task, source.prep, **given)
+    return save
+
+def _deliver(own, out):
+    "Put the run's model where it goes, should another lie there: a run that went on may not have saved any"
+    try: there = read_info(out)
+    except (OSError, ValueError): there = None
+    if not own.is_file() or there==read_info(own): return
+    if out.suffix=='.keras': return write_atomic(out, own.read_bytes())
+    found = load_model(own)
+    given = {k: v for k,v in found.info.items() if k not in ('task', 'prep')}
+    save_model(out, found.model, found.task, found.prep, **given)
 
 # %% ../nbs/04_train.ipynb #e4108fa3
 def _all_seen(seen, config, valid):
@@ -386,7 +444,7 @@ def _data_mark(pairs):
 def _run_folder(runs, decides, resume):
     "The folder of a run that goes on, or of a new one, and its lock"
     folder, lock, why = broken_off(runs, decides) if not resume else (None, None, '')
-    if resume not in ('', 'no'): folder, lock = _asked_for(Path(resume), decides)
+    if resume not in ('', 'no'): folder, lock = _asked_for(_run_named(resume, runs), decides)
     if folder: print(f'{folder.name} was broken off and goes on; `--resume no` begins anew')
     elif why: print(f'{why}: a new run begins')
     if not folder:
@@ -395,6 +453,11 @@ def _run_folder(runs, decides, resume):
         write_json(folder/'config.json', decides)
         lock = held(folder)
     return folder, lock
+
+# %% ../nbs/04_train.ipynb #f07daffa
+def _run_named(resume, runs):
+    "The folder of a run of which the folder or the name is given"
+    return Path(resume) if Path(resume).is_dir() else Path(runs)/resume
 
 def _asked_for(folder, decides):
     "A run that must go on"
