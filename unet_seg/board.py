@@ -80,16 +80,33 @@ def flush(self:Board):
         if self.timer: self.timer.cancel()
         self.timer, dirty, self.dirty = None, self.dirty, set()
         if self.canvas.comm is None: return
-        try:
-            with batch(self.canvas):
-                for layer in sorted(dirty):
-                    self.canvas[layer].clear()
-                    if layer==PHOTO: self.draw_photo()
-                    elif layer in self.paint: self.paint[layer](self.pen(layer))
-        except Exception as e:
-            self.pens = {}
-            if self.failed: self.failed(e)
+        try: self.draw(dirty)
+        except Exception:
+            for layer in sorted(dirty): self.draw_alone(layer)
         self.drawn = time.monotonic()
+
+# %% ../nbs/00k_board.ipynb #ff8c803f
+@patch
+def draw(self:Board, layers):
+    "Send these layers, or none of them"
+    fresh = self.whole.fresh, self.part.fresh
+    try:
+        with batch(self.canvas):
+            for layer in sorted(layers):
+                self.canvas[layer].clear()
+                if layer==PHOTO: self.draw_photo()
+                elif layer in self.paint: self.paint[layer](self.pen(layer))
+    except Exception:   # nothing has arrived
+        self.pens, (self.whole.fresh, self.part.fresh) = {}, fresh
+        raise
+
+@patch
+def draw_alone(self:Board, layer):
+    "A layer by itself, where one of several failed: the others need not wait for it"
+    try: self.draw({layer})
+    except Exception as e:
+        self.dirty.add(layer)   # with the next that is drawn
+        if self.failed: self.failed(e)
 
 # %% ../nbs/00k_board.ipynb #55201f80
 class Copy:

@@ -66,7 +66,8 @@ def _photos(root, deep):
     todo = ['']
     while todo:
         found = _listed(root/(rel := todo.pop()))
-        if deep: todo += [f'{rel}{e.name}/' for e in found if e.is_dir(follow_symlinks=False)]
+        inner = (e.name for e in found if e.is_dir(follow_symlinks=False) and e.name[0]!='.')
+        if deep: todo += [f'{rel}{name}/' for name in inner]
         yield rel, sorted(e.name for e in found
                           if os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES and e.name[0]!='.')
 
@@ -295,13 +296,19 @@ def _inside(folder, rel, where):
         raise ValueError(f'{where}: {rel!r}: {e}; name a file inside the data folder.') from None
     return folder/rel
 
+def _name_of(image):
+    "What `scan` calls a photo, of its path below the data folder"
+    parts = [*image.with_suffix('').parts]
+    if 'images' in parts[:-1]: parts.remove('images')
+    return '/'.join(parts)
+
 def _row_sample(folder, row, where):
     "The sample of one row"
     split = SPLITS.get(row['split'].strip().lower())
     if split is None: raise ValueError(f"{where}: split {row['split']!r}; write train, valid or test.")
     image, mask, quad = (_inside(folder, row.get(k), where) for k in ('image', 'mask', 'quad'))
     if image is None: raise ValueError(f'{where}: no image named.')
-    name, fold = row.get('name') or image.stem, row.get('fold') or None
+    name, fold = row.get('name') or _name_of(image.relative_to(folder)), row.get('fold') or None
     if fold is not None and not fold.isdecimal():
         raise ValueError(f"{where}: fold {fold!r}; write a number from 0, or nothing.")
     return Sample(name, image, mask, quad, split, row.get('group') or name, fold and int(fold))
@@ -381,9 +388,9 @@ def _put_by(file):
 # %% ../nbs/02_data.ipynb #57f01095
 def _grouped(folder, good, old, group, before):
     "Old samples as they were, new ones with a group; sets that look alike; a line about them"
-    new = [s for s,_ in good if s.name not in old]
-    if not old: new = _told_by_folders(new, before is not None)
-    fresh = {s.name: s for s in with_groups(new, group, folder)}
+    every = _told_by_folders([s for s,_ in good], before is not None, old)
+    new = [s for s in every if s.name not in old]   # their groups may show in the names of all alone
+    fresh = {s.name: s for s in with_groups(new if group else every, group, folder)}
     if before and not group:
         fresh |= {n: replace(fresh[n], group=s.group) for n,s in before.items() if n in fresh}
     samples = [_row_now(old[s.name], s) if s.name in old else fresh[s.name] for s,_ in good]
@@ -400,10 +407,11 @@ def _grouped(folder, good, old, group, before):
             f'look alike and stay together: {n} photos in {len(near)} sets')
 
 # %% ../nbs/02_data.ipynb #c6ebc312
-def _told_by_folders(samples, again):
-    "The samples with the splits that folders called train, valid and test tell, unless they are dealt again"
+def _told_by_folders(samples, again, old):
+    "The samples with the splits that folders called train, valid and test tell, unless dealt otherwise"
     told = [SPLITS.get(s.name.split('/')[0].lower()) for s in samples]
     if not all(told) or not {'train', 'valid'}<={*told}: return samples
+    if any(s.name in old and old[s.name].split!=k for s,k in zip(samples, told)): return samples
     if not again: print('split: as the folders say, such as train')
     return [replace(s, split='' if again else k, group='') for s,k in zip(samples, told)]
 
@@ -461,7 +469,10 @@ def _stated_task(folder, classes, map):
     stated = folder/'task.json'
     known = read_task(stated) if stated.is_file() else Task()
     names = tuple(c.strip() for c in classes.split(',')) if classes else known.classes
-    return Task(names, ignore=None if 255 in dict(values) else 255, values=values)
+    colors = known.colors if len(names)==len(known.classes) else ()
+    ignore = 255 if known.ignore is not None and known.ignore<len(names) else known.ignore
+    if ignore in dict(values): ignore = None
+    return Task(names, colors, ignore, values if map else known.values)
 
 # %% ../nbs/02_data.ipynb #fe53da36
 def misplaced(

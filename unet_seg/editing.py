@@ -191,6 +191,7 @@ def real(self:Select, shape):
 
 def changed(tool, shape:Shape, s:Scene) -> Step:
     "The step that puts a changed shape in its place, or says why not"
+    if all(t.id!=shape.id for t in s.doc.shapes): return Step(Select(), selected='', note='the shape is gone')
     if shape.kind!='mask' and any(abs(area(r))<1 for r in shape.outline):
         return Step(Select(), note='that would leave no area: taken back')
     note = 'the outline crosses itself: what is inside twice is outside'

@@ -263,23 +263,16 @@ def read_coco(
 ) -> tuple[list[Doc],list[str]]: # The photos in the file's order; the class names in the order of their ids
     "The polygons, masks and boxes of a COCO file"
     d = load_json(path, 'coco')
-    docs, shapes, bad, names, photos = [], {}, set(), {}, {}
+    docs, names, photos = [], {}, {}
     with trying(None, f'{path}, categories'):
         for c in sorted(d.get('categories', []), key=lambda c: c['id']): names[c['id']] = _label(c['name'])
+    if d.get('annotations') and not names:
+        raise ValueError(f'{path}: annotations, but no categories, as in a file of captions; it holds no '
+                         'masks.')
     for n,i in enumerate(d['images'], 1):
         with trying(notes, f'{path}, photo {n}'):
             if photos.setdefault(i['id'], i) is not i: raise ValueError(f"id {i['id']} occurs twice.")
-    for n,a in enumerate(d.get('annotations', []), 1):
-        with trying(notes, f'{path}, annotation {n}'):
-            for key,known in dict(image_id=photos, category_id=names).items():
-                if a[key] not in known:
-                    raise ValueError(f'{path}, annotation {n}: {key} {a[key]} is not in the file.')
-            image, label = photos[a['image_id']], names[a['category_id']]
-            bad.add(a['image_id'])
-            found = _coco_shapes(a, label, image['height'], image['width'])
-            shapes.setdefault(a['image_id'], []).extend(found)
-            bad.discard(a['image_id'])
-            if notes: notes.lost['parts that overlap, now objects of their own'] += len(found)-1
+    shapes, bad = _coco_objects(d, path, photos, names, notes)
     for i in photos.values():
         with trying(notes, f'{path}, photo {i.get("file_name")!r}'):
             found, about = shapes.get(i['id'], []), _keep_keys('coco', i, _COCO_PHOTO)
@@ -287,6 +280,23 @@ def read_coco(
                                      extra=about))
     if notes: notes.lost.update(_coco_lost(d))
     return docs, [*dict.fromkeys(names.values())]
+
+# %% ../nbs/00c_formats.ipynb #e6602db7
+def _coco_objects(d, path, photos, names, notes):
+    "The shapes of each photo, and the photos of which an annotation cannot be read"
+    shapes, wrong = {}, set()
+    for n,a in enumerate(d.get('annotations', []), 1):
+        with trying(notes, f'{path}, annotation {n}'):
+            wrong.add((a['image_id'], n))   # until it is read
+            for key,known in dict(image_id=photos, category_id=names).items():
+                if a[key] not in known:
+                    raise ValueError(f'{path}, annotation {n}: {key} {a[key]} is not in the file.')
+            image, label = photos[a['image_id']], names[a['category_id']]
+            found = _coco_shapes(a, label, image['height'], image['width'])
+            shapes.setdefault(a['image_id'], []).extend(found)
+            wrong.discard((a['image_id'], n))
+            if notes: notes.lost['parts that overlap, now objects of their own'] += len(found)-1
+    return shapes, {i for i,_ in wrong}
 
 # %% ../nbs/00c_formats.ipynb #0fc4c94d
 _COCO_SHAPE = 'id image_id category_id segmentation area bbox score'.split()
