@@ -168,6 +168,10 @@ def survey(
 ) -> tuple[list[tuple[Sample,Facts]],list[str]]: # The usable ones with their facts, a line for every fault
     "Every pair read once"
     def one(s):
+        try: str(s.image).encode()
+        except UnicodeEncodeError:
+            shown = str(s.image).encode(errors='backslashreplace').decode()
+            return s, f'{shown}: the name is not UTF-8, as from an old archive; rename the file.'
         try: return s, measure(*read_pair(s, task), task)
         except (ValueError, OSError) as e: return s, str(e)
     with ThreadPoolExecutor(2) as pool:
@@ -410,10 +414,12 @@ def _grouped(folder, good, old, group, before):
 def _told_by_folders(samples, again, old):
     "The samples with the splits that folders called train, valid and test tell, unless dealt otherwise"
     told = [SPLITS.get(s.name.split('/')[0].lower()) for s in samples]
-    if not all(told) or not {'train', 'valid'}<={*told}: return samples
-    if any(s.name in old and old[s.name].split!=k for s,k in zip(samples, told)): return samples
-    if not again: print('split: as the folders say, such as train')
-    return [replace(s, split='' if again else k, group='') for s,k in zip(samples, told)]
+    if not all(told) or 'train' not in told or len({*told})<2: return samples
+    dealt = {'train'} if 'valid' not in told else {}   # then validation is taken from these
+    stay = (k in (*dealt, old[s.name].split) for s,k in zip(samples, told) if s.name in old)
+    if not all(stay): return samples
+    if not again: print('split: as the folders say, such as train'+', some of which validates'*bool(dealt))
+    return [replace(s, split='' if again or k in dealt else k, group='') for s,k in zip(samples, told)]
 
 def _row_now(row, found):
     "A row of `splits.csv` with the files that are there now where it names none, or one that is gone"
