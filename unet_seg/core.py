@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'TASK_VERSION', 'IMAGE_SUFFIXES', 'atomic', 'write_atomic', 'write_json', 'write_rows', 'free_path', 'Task',
-           'task_dict', 'task_from', 'read_task', 'any_size', 'read_image', 'photo_size', 'write_image', 'color_table',
+           'task_dict', 'task_from', 'read_task', 'opened', 'read_image', 'photo_size', 'write_image', 'color_table',
            'write_mask', 'value_counts', 'explain_values', 'read_mask', 'Prep', 'brightness_range', 'stretched',
            'prepare_image', 'prepare_mask', 'restore', 'overlay', 'show_row', 'show_curves']
 
@@ -146,26 +146,25 @@ IMAGE_SUFFIXES = frozenset('.jpg .jpeg .jpe .jfif .png .tif .tiff .webp .bmp .gi
 
 _pillow = threading.Lock()
 
-@contextmanager
-def any_size():
-    "Pillow without its limit of pixels; OpenCV has one of 2**30"
+def opened(
+    source, # A file, or bytes to read
+) -> Image.Image: # Not decoded yet
+    "A picture opened by Pillow without its limit of pixels; OpenCV has one of 2**30"
     with _pillow:
         most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try: yield
+        try: return Image.open(source)
         finally: Image.MAX_IMAGE_PIXELS = most
 
 def _has_alpha(data):
     "Whether an encoded image carries transparency"
     if data[:2]==b'\xff\xd8': return False
-    try:
-        with any_size(): im = Image.open(BytesIO(data))
+    try: im = opened(BytesIO(data))
     except (OSError, ValueError, SyntaxError): return False   # the decoder judges it
     return im.mode in ('RGBA', 'LA', 'PA') or 'transparency' in im.info
 
 def _over_white(data):
     "An encoded image with transparency, upright on white paper"
-    with any_size(): im = Image.open(BytesIO(data))
-    im = ImageOps.exif_transpose(im).convert('RGBA')
+    im = ImageOps.exif_transpose(opened(BytesIO(data))).convert('RGBA')
     return np.array(Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im).convert('RGB'))
 
 # %% ../nbs/00_core.ipynb #65377d45
@@ -181,7 +180,7 @@ def read_image(
     try:
         if _has_alpha(data): image = _over_white(data)
         else: image = _decoded(data)
-    except (cv2.error, OSError, ValueError, SyntaxError, Image.DecompressionBombError): image = None
+    except (cv2.error, OSError, ValueError, SyntaxError): image = None
     if image is None:
         raise ValueError(f'{path}: not a readable image; '
                          'the file is damaged, cut short or of a kind not known here.')
@@ -203,7 +202,7 @@ def photo_size(
     "The size of a picture, without decoding it"
     if not Path(path).exists(): raise FileNotFoundError(f'{path}: no such file.')
     try:
-        with any_size(), Image.open(path) as im:
+        with opened(path) as im:
             w, h = (im.tag_v2[256], im.tag_v2[257]) if im.format=='TIFF' else im.size   # Pillow turns TIFFs
             return (h, w) if im.getexif().get(0x112) in (5, 6, 7, 8) else (w, h)
     except (OSError, ValueError, SyntaxError):
@@ -255,8 +254,7 @@ def write_mask(
 def _mask_values(path):
     "The stored values of a mask file, uint8 (h, w), whatever its mode"
     try:
-        with any_size(): im = Image.open(path)
-        with im:
+        with opened(path) as im:
             a = np.array(im)
             if im.mode in ('LA', 'PA'): a = a[...,0]
     except FileNotFoundError: raise FileNotFoundError(f'{path}: no such file.') from None

@@ -6,14 +6,14 @@
 __all__ = ['ensemble', 'CrossValidated', 'cross_validate']
 
 # %% ../nbs/04e_folds.ipynb #f020b167
-import hashlib, json
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import keras
 import numpy as np
 from .checkpoint import differences
 from .core import write_json
-from .data import find_samples, fingerprint
+from .data import data_mark, find_samples, fingerprint
 from .learner import TrainConfig, continued, with_options
 from .model import load_model, save_model
 from .train import train
@@ -70,8 +70,7 @@ def cross_validate(
     "Train a model for each fold, with a seed of its own and its part of the minutes, and join them into one"
     folds = _folds_of(data)
     given, out, enters = continued(TrainConfig(**kwargs), model_out), Path(model_out), (size, mode, stretch)
-    told = dict(asdict(given), enters=[*enters], split=fingerprint(Path(data)/'splits.csv'),
-                photos=_contents(data), start_weights=given.start_file and fingerprint(given.start_file))
+    told = _decides(data, given, enters)
     note, done = out.with_name(f'{out.stem}_folds.json'), _done_before(out, told)
     for i,k in enumerate(folds):
         print(f'fold {k}, {i+1} of {len(folds)}'+(': done before' if str(k) in done else ''))
@@ -94,10 +93,11 @@ def _folds_of(data):
     if len(folds)>1: return folds
     raise ValueError(f'{data}: no folds; make them with `unet-seg prepare {data} --folds 5`.')
 
-def _contents(data):
-    "A short name for all photos and labels of a data folder"
-    files = (f for s in find_samples(data) for f in (s.image, s.mask or s.quad) if f)
-    return hashlib.sha256(' '.join(map(fingerprint, files)).encode()).hexdigest()[:16]
+def _decides(data, given, enters):
+    "All that decides the folds' models"
+    begins = given.start_file and fingerprint(given.start_file)
+    return dict(asdict(given), enters=[*enters], split=fingerprint(Path(data)/'splits.csv'),
+                photos=data_mark(find_samples(data)), start_weights=begins)
 
 def _of_fold(out, k):
     "The model file of a fold"

@@ -103,7 +103,7 @@ def find_photos(
 ) -> list[Path]:    # Sorted
     "The photos that a path names"
     path, out = Path(photo), Path(but).resolve() if but else None
-    results = {out, *(out/k for k in ('masks', 'overlays', 'crops'))} if but else {}
+    results = {out, *(out/k for k in ('masks', 'overlays', 'crops'))} if but else ()
     if not path.exists(): raise FileNotFoundError(f'{path}: no such photo or folder.')
     if path.is_file(): return [path]
     found = []

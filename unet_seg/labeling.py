@@ -592,7 +592,7 @@ def open(self:Labeler, i):
 
 def mine(holder) -> bool:
     "Whether a lock is of this process"
-    return bool(holder) and (holder['pid'], holder.get('host'))==(os.getpid(), socket.gethostname())
+    return bool(holder) and (holder['pid'], holder['host'])==(os.getpid(), socket.gethostname())
 
 @patch
 def do_take_over(self:Labeler):

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from .core import IMAGE_SUFFIXES, Task, any_size, free_path, read_task, value_counts
+from .core import IMAGE_SUFFIXES, Task, free_path, opened, read_task, value_counts
 from .core import write_atomic, write_mask
 
 # %% ../nbs/02d_masks.ipynb #c5e8feb4
@@ -39,9 +39,7 @@ def mask_values(
 ) -> np.ndarray:   # Integers (h, w), or uint8 (h, w, 3) where it holds colours
     "The values that a file stores, of a palette the indices"
     try:
-        with any_size(): im = Image.open(path)
-        with im:
-            a = np.array(im.convert('RGB') if im.mode in ('CMYK', 'YCbCr') else im)
+        with opened(path) as im: a = np.array(im.convert('RGB') if im.mode in ('CMYK', 'YCbCr') else im)
     except (OSError, ValueError, SyntaxError):
         raise ValueError(f'{path}: not a readable mask; copy it again or take it away.') from None
     if a.ndim==2: return a.astype(np.uint8) if a.dtype==bool else a
@@ -142,14 +140,13 @@ def _rules(rule):
 
 def _in_color(path):
     "Whether a file stores three channels, though they may be alike"
-    with any_size(): im = Image.open(path)
-    with im: return im.mode in ('RGB', 'RGBA', 'CMYK', 'YCbCr')
+    with opened(path) as im: return im.mode in ('RGB', 'RGBA', 'CMYK', 'YCbCr')
 
 def _mapped(path, rules):
     "The class ids that the rules make of a mask file, whether they name anything in it, and what they do not"
-    a = mask_values(path)
-    if a.ndim==3: a = _nearest_color(_code(a), rules)+2**24
-    code = a if a.ndim==3 or a.max(initial=0)>255 or not _in_color(path) else a*np.int64(0x010101)+2**24
+    a = code = mask_values(path)   # code: as rules for colours name it
+    if a.ndim==3: a = code = _nearest_color(_code(a), rules)+2**24
+    elif any(first>=2**24 for first,*_ in rules) and _in_color(path): code = a*np.int64(0x010101)+2**24
     out, left = np.zeros(a.shape, np.uint8), np.ones(a.shape, bool)
     for first,last,i in reversed(rules):   # of two that name a value, the first holds
         value = code if first>=2**24 else a

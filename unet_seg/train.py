@@ -7,7 +7,7 @@ __all__ = ['ENOUGH', 'MANY', 'looks_in', 'affordable_side', 'common_canvas', 'ch
            'train', 'settled']
 
 # %% ../nbs/04_train.ipynb #f020b167
-import hashlib, json, re, tempfile, time
+import json, re, tempfile, time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -19,8 +19,8 @@ from .batches import Batches, Source, repeats, suggested_augment
 from .check import cores, fastest_precision, found_gpus, late_note, memory_bytes
 from .checkpoint import broken_off, differences, held, let_go
 from .core import Prep, free_path, task_dict, write_atomic, write_json
-from .data import Facts, Sample, find_samples, find_task, fingerprint, in_fold, leaks, prepare
-from .data import print_faults, survey
+from .data import Facts, Sample, data_mark, find_samples, find_task, fingerprint, in_fold, leaks
+from .data import prepare, print_faults, survey
 from .events import Events, Watchers, need_tensorboard
 from .learner import TrainConfig, balanced_weights, built, continued, planned_epochs, runs_long
 from .learner import suggested_depth, with_options
@@ -289,8 +289,8 @@ def _fitting(run, config):
 # %% ../nbs/04_train.ipynb #eb6cf947
 def _halved_before(config, resume, runs):
     "The config with the smaller batches that a run to go on with came to"
-    file = _run_named(resume, runs)/'config.json' if resume not in ('', 'no') else runs
-    if not file.is_file(): return config
+    file = _run_named(resume, runs)/'config.json'
+    if resume in ('', 'no') or not file.is_file(): return config
     then = json.loads(file.read_text(encoding='utf-8'))
     fewer, parts = then.get('batch_size', 0), then.get('accumulate', 1)
     halved = fewer<config.batch_size and fewer*parts==config.batch_size*config.accumulate
@@ -342,7 +342,8 @@ def _counted(config, start):
 def _train(batches, pairs, config, model_out, runs, resume, start, shows):
     "The run, once its batches are chosen"
     decides = dict(asdict(config), prep=asdict(batches.source.prep), augment=asdict(batches.augment),
-                   task=task_dict(batches.source.task), data=_data_mark(pairs))
+                   task=task_dict(batches.source.task),
+                   data=data_mark([s for k in ('train', 'valid') for s,_ in pairs[k]]))
     if config.start_file: decides['start_weights'] = fingerprint(config.start_file)
     folder, lock = _run_folder(runs, decides, resume)
     try:
@@ -435,12 +436,6 @@ def _watch(live, tensorboard, folder, valid, task, options, model):
     return Watchers(watch, Events(folder/'tensorboard', valid, task, options, model))
 
 # %% ../nbs/04_train.ipynb #a9aec6d7
-def _data_mark(pairs):
-    "A short name for the photos and masks of a run and their split"
-    lines = (f'{s.split} {s.name} {fingerprint(s.image)} {fingerprint(s.mask or s.quad)}'
-             for k in ('train', 'valid') for s,_ in pairs[k])
-    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:16]
-
 def _run_folder(runs, decides, resume):
     "The folder of a run that goes on, or of a new one, and its lock"
     folder, lock, why = broken_off(runs, decides) if not resume else (None, None, '')
