@@ -10,7 +10,6 @@ import os, re, shutil
 from collections import Counter
 from pathlib import Path
 import numpy as np
-from PIL import Image
 from .core import IMAGE_SUFFIXES, Task, free_path, opened, read_task, value_counts
 from .core import write_atomic, write_mask
 
