@@ -144,7 +144,7 @@ ROOMS = {
     'rates': ('.batches .core .learner .train keras', ''),
     'folds': ('.core .data .checkpoint .learner .model .train keras', ''),
     'ablation': ('.core .train keras', ''),
-    'runs': ('.loop', 'matplotlib'),
+    'runs': ('.checkpoint .loop', 'matplotlib'),
     'check': ('.TENSORFLOW_FIRST', '.losses .nets keras tensorflow jax torch'),
     'events': ('.core .data .live keras', 'tensorboard tensorflow'),
     'train': ('.augment .core .data .batches .learner .model .nets .check .checkpoint .events .loop .live .metrics', ''),

@@ -199,6 +199,7 @@ def _checked(docs, root, notes):
     kept = {}
     for doc in docs:
         with trying(notes, doc.image):
+            doc = _placed(doc, root)
             if doc.image in kept:
                 raise ValueError(f'{doc.image}: two photos have this name; rename one of them.')
             if (root/doc.image).is_file() and (size := photo_size(root/doc.image))!=(doc.width, doc.height):
@@ -206,6 +207,12 @@ def _checked(docs, root, notes):
                                  f'the upright photo has {size[0]} x {size[1]}.')
             kept[doc.image] = doc
     return [*kept.values()]
+
+def _placed(doc, root):
+    "A document whose name tells the folder of the photos too, such as images/a.jpg, without that"
+    first, _, rest = doc.image.partition('/')
+    told = first==root.name and not (root/doc.image).is_file() and (root/rest).is_file()
+    return replace(doc, image=rest) if told else doc
 
 # %% ../nbs/00d_convert.ipynb #24cc1825
 def _of(test): return lambda doc: sum(map(bool, map(test, doc.shapes)))
@@ -260,9 +267,11 @@ _EACH_FILE = dict(labelme=('labels', '.json'), yolo=('labels', '.txt'), midv=('g
 def _target(doc, target, to):
     "The file of one photo's labels"
     if to in _ONE_FILE: return target if target.suffix.lower()=='.json' else target/_ONE_FILE[to]
-    folder, suffix = _EACH_FILE[to]
-    plain = to!='labelme' and PurePosixPath(doc.image).suffix.lower() in IMAGE_SUFFIXES
-    path = target/folder/f'{doc.image.rpartition(".")[0] if plain else doc.image}{suffix}'
+    (folder, suffix), name, before = _EACH_FILE[to], doc.image, ''
+    if to!='labelme':
+        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES: name = name.rpartition('.')[0]
+        if '/images/' in name: before, _, name = name.partition('/images/')   # photos of train/images
+    path = target/before/folder/f'{name}{suffix}'
     if not path.resolve().is_relative_to(target.resolve()):
         raise ValueError(f'{doc.image}: {path} leads out of {target}; give another target.')
     return path

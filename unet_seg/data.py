@@ -426,8 +426,18 @@ def _told_by_folders(samples, again, old):
     dealt = '' if 'valid' in told else 'train'   # validation is taken from these
     stay = (k in (dealt, old[s.name].split) for s,k in zip(samples, told) if s.name in old)
     if not all(stay): return samples
-    if not again: print('split: as the folders say, such as train'+', some of which validates'*bool(dealt))
+    if not again: print('split: as the folders say, such as train'+', some of which validates'*bool(dealt)
+                        +_films_apart(samples, told))
     return [replace(s, split='' if again or k==dealt else k, group='') for s,k in zip(samples, told)]
+
+def _films_apart(samples, sides):
+    "A line about films that have frames in several of the folders called train, valid and test"
+    names, seen = [s.name.split('/', 1)[1] for s in samples], {}
+    for name,film,side in zip(names, name_groups(names), sides):
+        if film!=name: seen.setdefault(film, set()).add(side)
+    apart = sorted(film for film,found in seen.items() if len(found)>1)
+    if not apart: return ''
+    return f'\nnote: {len(apart)} films are in several of them, such as {apart[0]}: scores may flatter'
 
 def _row_now(row, found):
     "A row of `splits.csv` with the files that are there now where it names none, or one that is gone"

@@ -35,7 +35,7 @@ def _listing(folder):
     problems += [problem('not in splits.csv', printable(s.image, folder), 'a photo that no row names')
                  for s in new]
     samples, files = [*samples, *new] if has else scan(folder, twice=True), [*_files(folder)]
-    samples = _with_other_masks(samples, files)
+    samples = _with_other_masks(samples, files, folder)
     used, stems = {p for s in samples for p in (s.image, s.mask) if p}, {s.image.stem for s in samples}
     stems |= {p.stem for p,kind in files if kind=='images' and p.suffix.lower() in IMAGE_SUFFIXES}
     problems += _same_names(samples, folder)
@@ -61,13 +61,13 @@ def _files(folder):
         if kind: yield from ((Path(here)/n, kind) for n in sorted(names) if n[0]!='.')
 
 # %% ../nbs/02g_doctor.ipynb #d39fa85a
-def _with_other_masks(samples, files):
+def _with_other_masks(samples, files, folder):
     "The samples, those without a mask with one that is no PNG"
     other = {}
     for path,kind in files:
         suffix = path.suffix.lower()
         if kind!='masks' or suffix not in IMAGE_SUFFIXES or suffix=='.png': continue
-        at = path.parts.index('masks')
+        at = len(folder.parts)+path.relative_to(folder).parts.index('masks')
         for beside in (), ('images',):
             other[Path(*path.parts[:at], *beside, *path.parts[at+1:-1], path.stem)] = path
     return [s if s.labelled else replace(s, mask=other.get(s.image.with_suffix(''))) for s in samples]

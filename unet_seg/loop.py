@@ -56,6 +56,7 @@ class Budget:
         self.epochs, self.seconds = planned_epochs(config, per_epoch), config.minutes*60
         self.steps = self.epochs*per_epoch
         self.start, self.step, self.reserve = start, 0, 0   # reserve: seconds kept for the last validation
+        self.alike = config.deterministic and not config.minutes   # no clock decides anything
 
     @property
     def elapsed(self) -> float: return time.monotonic()-self.start
@@ -70,12 +71,25 @@ class Budget:
         seconds = self.elapsed*(1/max(min(self.share, 1), 1e-3)-1)
         return f'{int(seconds)//60}:{int(seconds)%60:02} left'
 
-    def worth_a_line(self,
-        epoch:int,    # That ends, from 0
-        since:float,  # Seconds after the last validation
-    ) -> bool:
-        "Whether a validation now keeps their number to about 200"
-        return since>=self.seconds/200 if self.seconds else (epoch+1)%-(-self.epochs//200)==0
+# %% ../nbs/04a_loop.ipynb #79903c29
+@patch
+def worth_a_line(self:Budget,
+    epoch:int,    # That ends, from 0
+    since:float,  # Seconds after the last validation
+) -> bool:
+    "Whether a validation now keeps their number to about 200"
+    return since>=self.seconds/200 if self.seconds else (epoch+1)%-(-self.epochs//200)==0
+
+@patch
+def due(self:Budget,
+    ends:bool,    # Whether an epoch ends
+    epoch:int,    # Which one it is, from 0
+    since:float,  # Seconds after the last validation
+    cost:float,   # Seconds that one takes
+) -> bool:
+    "Whether to validate: after epochs and long minutes, in at most a twentieth of the time"
+    line = ends and self.worth_a_line(epoch, since)
+    return line if self.alike else (line or since>max(60, self.seconds/200)) and since>=19*cost
 
 # %% ../nbs/04a_loop.ipynb #dc862439
 @dataclass(frozen=True)
@@ -321,11 +335,10 @@ def _epochs(model, batches, valid, config, run, budget, watch, place):
         run.stepped += time.monotonic()-began
         watch.step(budget, epoch, *_means(run.seen[-20:]))
         since = time.monotonic()-checked
-        due = i==len(batches) and budget.worth_a_line(epoch, since) or since>max(60, budget.seconds/200)
-        if budget.share>=1 or due and since>=19*cost:
+        if budget.share>=1 or budget.due(i==len(batches), epoch, since, cost):
             row = _row(model, batches, budget, run, since)
             cost = _check(model, prep, valid, batches.source.task, run, budget, row, watch)
-            run.views = run.wanted if run.wanted*cost<=.05*budget.total else 0
+            run.views = run.wanted if budget.alike or run.wanted*cost<=.05*budget.total else 0
             checked, budget.reserve = time.monotonic(), run.ending(cost, since/len(run.seen))
             run.seen = []
             tired = 0<config.patience<=run.stalled

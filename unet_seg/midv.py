@@ -75,6 +75,9 @@ def _via_quad(regions):
 def _place(sample, folder):
     "The base folder of a sample and its path in the folder of photos, without suffix"
     parts = sample.image.relative_to(folder).with_suffix('').parts
+    if 'images' not in parts:
+        raise ValueError(f'{folder}: no folder called images in it; '
+                         'give the one that holds images and their quads.')
     i = parts.index('images')
     return folder.joinpath(*parts[:i]), PurePosixPath(*parts[i+1:])
 

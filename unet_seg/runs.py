@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 import numpy as np
+from .checkpoint import at_work
 from .loop import read_history
 
 # %% ../nbs/04c_runs.ipynb #552d4728
@@ -21,7 +22,7 @@ class RunRow:
     iou:float     # Pooled IoU on validation of the model that is kept, 0 to 1; nan before there is one
     epochs:float  # Trained
     minutes:float # Trained
-    state:str     # 'finished' or 'broken off'
+    state:str     # 'finished', 'at work' or 'broken off'
     options:dict  # All that decided it, on one level
     history:tuple # Rows of history.csv
 
@@ -42,6 +43,7 @@ def read_run(
     kept, last = next((r['valid_iou'] for r in rows[::-1] if r['best']), float('nan')), (rows or [{}])[-1]
     minutes = last.get('seconds', 0)/60
     state = 'finished' if rows and not (folder/'state.npz').is_file() else 'broken off'
+    if at_work(folder): state = 'at work'
     return RunRow(folder.name, kept, last.get('epoch', 0), minutes, state, _flat(options), rows)
 
 # %% ../nbs/04c_runs.ipynb #bb6575a9

@@ -577,10 +577,11 @@ def save(self:Label):
 
 @patch
 def close(self:Label):
-    "Save and give the lock back; OSError if edits are still in memory only"
+    "Save and give the lock back; OSError if something could not be written"
     if self.readonly: return
     self.save()
-    if self._queue or self._copies: raise OSError(self._said.get('disk', f'{self._file}: not saved.'))
+    if self._queue or self._copies or 'disk' in self._said:
+        raise OSError(self._said.get('disk', f'{self._file}: not saved.'))
     if self.readonly: return
     with suppress(OSError): self._lock.unlink(missing_ok=True)
     self.readonly = True

@@ -210,7 +210,7 @@ class Polygon(Tool):
         return Step(replace(self, points=(*ring, p), hover=p))
     def move(self, e, s): return Step(replace(self, hover=s.point(e)))
     def out(self, e, s): return Step(replace(self, hover=()))
-    def double(self, e, s): return self.close(s)
+    def double(self, e, s): return self.close(s) if len(self.points)>1 else Step(type(self)())
 
 # %% ../nbs/00f_tools.ipynb #7ec2d6f7
 @patch
