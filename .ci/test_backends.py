@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).resolve().parent.parent
-PAGES = ('03_model', '03a_losses', '03b_metrics', '03c_checkpoint', '03d_nets', '03e_encoders', '03f_learner',
+PAGES = ('03_model', '03a_losses', '03b_metrics', '03c_checkpoint', '03d_nets', '03e_encoders', '03f_learner', '03g_muon',
          '04a_loop', '04d_check', '05_infer')
 WHEELS = dict(jax=['--no-deps', 'jax', 'jaxlib', 'ml_dtypes', 'opt_einsum'], torch=['torch==2.13.0'])
 asked = os.environ.get('BACKENDS', '').split()
