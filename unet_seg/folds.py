@@ -38,8 +38,10 @@ def ensemble(
     seen = sorted({mark for f in found for mark in f.info.get('trained_on', ())})
     threshold = float(np.mean([f.info.get('threshold', .5) for f in found]))
     views = max(f.info.get('views', 1) for f in found)
+    scales = sorted({s for f in found for s in f.info.get('scales', (1,))})
     save_model(model_out, keras.Model(photo, answer, name='ensemble'), found[0].task, found[0].prep,
-               **{'trained_on': seen, 'threshold': threshold, 'views': views, 'members': len(found), **info})
+               **{'trained_on': seen, 'threshold': threshold, 'views': views, 'scales': scales,
+                  'members': len(found), **info})
     return Path(model_out)
 
 # %% ../nbs/04e_folds.ipynb #f4f46666

@@ -64,13 +64,14 @@ class Predictor:
     def __init__(self,
         model:str|Path|Loaded='',   # A model file, 'example', or what `load_model` gave; empty: `own_model`
         threshold:float|None=None,  # Binary: class 1 from this on; None: the file's
-        views:int=0,                # Average over 1, 2 (the mirror image too), 4 or 8 views; 0: the file's
+        views:int=0,                # Average over 1, 2 (mirrored too), 4 or 8 views; 0: as the file says
     ):
         file = EXAMPLE if model=='example' else model or own_model()
         loaded = model if isinstance(model, Loaded) else load_model(file)
         self.model, self.task, self.prep, self.info = loaded.model, loaded.task, loaded.prep, loaded.info
         if threshold is None: threshold = self.info.get('threshold', .5)
         self.threshold, self.views = threshold_in_range(threshold), views or self.info.get('views', 1)
+        self.scales = (1,) if views else tuple(self.info.get('scales', (1,)))   # at which each is seen
 
     def predict(self,
         photo:np.ndarray|str|Path, # uint8 (h, w, 3) RGB, or a file
@@ -80,7 +81,7 @@ class Predictor:
         if image.dtype!=np.uint8 or image.ndim!=3 or image.shape[2]!=3:
             raise ValueError(f'a photo is uint8 (h, w, 3) in RGB, not {image.dtype} {image.shape}: '
                              'read it with read_image.')
-        answer = probabilities(self.model, self.prep, image, self.views)
+        answer = probabilities(self.model, self.prep, image, self.views, self.scales)
         return Prediction(image, answer, to_mask(answer, self.threshold), self.task)
 
     def mask(self, image:np.ndarray) -> np.ndarray: # uint8 (h, w) class ids for uint8 (h, w, 3) RGB

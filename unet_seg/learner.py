@@ -41,7 +41,7 @@ class TrainConfig:
     minutes:float=0           # Time budget instead of epochs; 0: none
     batch_size:int=8          # Images in a step
     learning_rate:float=3e-3  # Peak of the schedule; a third of it with the weights of `start`
-    optimizer:str='adamw'     # 'adamw', or 'muon': orthogonal steps for kernels of convolutions
+    optimizer:str=''          # 'muon' or 'adamw'; empty: Muon where `unet` begins at random, else AdamW
     net:str='compact'         # 'compact', 'classic' (the paper's), … or an encoder: EfficientNetV2B0
     width:int=0               # Channels of the first stage; 0: 16, or 64 for the classic net
     depth:int=0               # Resolutions of the trunk, 2 to 5; 0: as the size of the input asks for
@@ -74,6 +74,11 @@ def trunk(self:TrainConfig) -> bool:
     "Whether the network is one of `unet`"
     net = NETS.get(self.net)
     return getattr(net, 'func', net) is unet
+
+@patch(as_prop=True)
+def moved_by(self:TrainConfig) -> str:
+    "The name of the optimiser: as asked, or Muon for a network of `unet` that begins at random"
+    return self.optimizer or ('muon' if self.trunk and not self.start_file else 'adamw')
 
 @patch(as_prop=True)
 def start_file(self:TrainConfig) -> Path|None:
@@ -111,7 +116,7 @@ def _refuse_options(config):
         raise ValueError(f'ema={config.ema}: take a number from 0 to under 1, such as 0.99.')
     if not 0<=config.frozen<1: raise ValueError(f'frozen={config.frozen}: take a share from 0 to under 1.')
     for name,known in dict(net=[*NETS, *encoder_names()], precision=['', *PRECISIONS],
-                            optimizer=[*OPTIMIZERS]).items():
+                            optimizer=['', *OPTIMIZERS]).items():
         given = getattr(config, name)
         if given not in known:
             raise ValueError(f'{name}={given!r}: take one of {", ".join(k for k in known if k)}.')
@@ -220,7 +225,7 @@ def compiled(
     if config.deterministic: compute_alike()
     given = dict(use_ema=True, ema_momentum=config.ema) if config.ema else {}
     if config.accumulate>1: given['gradient_accumulation_steps'] = config.accumulate
-    make = OPTIMIZERS[config.optimizer]
+    make = OPTIMIZERS[config.moved_by]
     optimizer = make(config.learning_rate, weight_decay=1e-4, global_clipnorm=1., **given)
     loss, metric = named_loss(config.loss, config.weights), counts_metric(replace(task, ignore=255))
     xla = xla if keras.backend.backend()=='tensorflow' else 'auto'

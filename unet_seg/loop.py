@@ -100,6 +100,7 @@ class Checked:
     masks:dict=field(default_factory=dict) # Answers that were asked for, by the photo's place
     own:float|None=None    # Mean of the user's metric over the photos, where there is one
 
+# %% ../nbs/04a_loop.ipynb #2b5848cd
 def validate(
     model:keras.Model,    # Takes raw RGB
     prep:Prep,            # How photos enter it
@@ -107,13 +108,14 @@ def validate(
     task:Task,            # Their classes
     keep=(),              # Places of photos of which the answer is wanted
     views:int=1,          # Of each photo, as `probabilities` takes it
+    scales=(1,),          # Of each view, as well
     metric=None,          # Called with ids (1, h, w, 1), 255 where ignored, and probabilities (1, h, w, c)
 ) -> Checked:
     "Count every pixel of the validation photos"
     k, counts, levels, masks, own = len(task.classes), [], None, {}, []
     for i,s in enumerate(samples):
         image, truth = read_pair(s, task)
-        answer = probabilities(model, prep, image, views)
+        answer = probabilities(model, prep, image, views, scales)
         mask = to_mask(answer)
         counts.append(pixel_counts(truth, mask, k, task.ignore))
         if task.binary: levels = level_counts(truth, answer, task.ignore)+(0 if levels is None else levels)
@@ -135,7 +137,7 @@ class Run:
         self.kept = -1.   # the best when the state was last written
         self.waited = self.stepped = 0.   # seconds without a batch, and at work on one
         self.frozen = False   # a pretrained encoder, in the first stage
-        self.wanted = self.views = 0   # validations `after` is to take, and does; 0 if they take too long
+        self.wanted, self.passes = (), 0   # validations that `after` may take, the most first, and takes
         self.seen, self.later = [], []   # losses and IoUs since a validation; rows found after the last state
         self.metric = None   # Of the user, beside the IoU
         self.after = None   # Called when all is trained, before the state goes
@@ -205,7 +207,7 @@ def ending(self:Run,
 ) -> float:     # Seconds
     "How long the last validation and what comes after it will take, with something to spare"
     more = bool(self.recounts)+bool(self.first)
-    return 1.2*(cost*(1+self.views+more)+pace*more*self.recounts)
+    return 1.2*(cost*(1+self.passes+more)+pace*more*self.recounts)
 
 @patch
 def go_on(self:Run, model) -> dict: # Empty for a new run
@@ -218,7 +220,7 @@ def go_on(self:Run, model) -> dict: # Empty for a new run
         self.later = [{k: int(v) if k in ('step', 'best') else v for k,v in r.items()}
                       for r in later if (r['step'], r['valid_iou']) not in known]
     self.best = max((row['valid_iou'] for row in self.history+self.later if row['best']), default=-1.)
-    self.views, self.seen = place.get('views', 0), place.get('seen', [])
+    self.passes, self.seen = place.get('passes', 0), place.get('seen', [])
     return place
 
 # %% ../nbs/04a_loop.ipynb #f6672ec3
@@ -338,7 +340,7 @@ def _epochs(model, batches, valid, config, run, budget, watch, place):
         if budget.share>=1 or budget.due(i==len(batches), epoch, since, cost):
             row = _row(model, batches, budget, run, since)
             cost = _check(model, prep, valid, batches.source.task, run, budget, row, watch)
-            run.views = run.wanted if budget.alike or run.wanted*cost<=.05*budget.total else 0
+            run.passes = next((k for k in run.wanted if budget.alike or k*cost<=.1*budget.total), 0)
             checked, budget.reserve = time.monotonic(), run.ending(cost, since/len(run.seen))
             run.seen = []
             tired = 0<config.patience<=run.stalled
@@ -346,7 +348,7 @@ def _epochs(model, batches, valid, config, run, budget, watch, place):
             if budget.share>=1 or tired: return row
         run.keep(model, epoch=epoch, batch=i, step=budget.step, seconds=budget.elapsed, cost=cost,
                  since=time.monotonic()-checked, reserve=budget.reserve, frozen=run.frozen,
-                 seen=run.seen, views=run.views)
+                 seen=run.seen, passes=run.passes)
 
 # %% ../nbs/04a_loop.ipynb #1b0953c6
 def _interrupted(model, batches, valid, run, budget, watch):

@@ -8,8 +8,9 @@ __all__ = ['TILE', 'OVERLAP', 'VIEWS', 'MODEL_VERSION', 'EXAMPLE', 'probabilitie
 
 # %% ../nbs/03_model.ipynb #3a81a103
 import base64, json, logging, platform, zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 import cv2
 import keras
@@ -52,22 +53,38 @@ def probabilities(
     prep:Prep,         # How photos enter it
     image:np.ndarray,  # uint8 (h, w, 3), RGB, any size
     views:int=1,       # How many of `VIEWS` are averaged: 1, 2 (the mirror image too), 4 or 8 (quarter turns)
+    scales=(1,),       # At which shares of its usual size each of them is seen
 ) -> np.ndarray:       # float32 (h, w, c), 0 to 1
     "The network's answer for a photo, at the photo's own size"
     if views not in (1, 2, 4, 8): raise ValueError(f'views={views}: take 1, 2, 4 or 8.')
     total = 0
-    for turns,mirrored in VIEWS[:views]:
+    for (turns,mirrored),scale in product(VIEWS[:views], scales):
         seen = np.rot90(image[:,::-1] if mirrored else image, turns)
-        answer = np.rot90(_answer(model, prep, np.ascontiguousarray(seen)), -turns)
+        answer = np.rot90(_answer(model, prep, np.ascontiguousarray(seen), scale), -turns)
         total = total+(answer[:,::-1] if mirrored else answer)
-    return np.ascontiguousarray(total/np.float32(views))
+    return np.ascontiguousarray(total/np.float32(views*len(scales)))
 
-def _answer(model, prep, image):
+def _answer(model, prep, image, scale):
     "The network's answer for one view"
+    h, w = image.shape[:2]
+    prep, image = _seen_at(scale, prep, image)
     x = prepare_image(prep, image)
     small = x.shape[0]*x.shape[1]<=2*TILE*TILE
     answer = model.predict_on_batch(x[None])[0] if small else _tiled(model, x)
-    return restore(prep, answer, *image.shape[:2])
+    answer = restore(prep, answer, *image.shape[:2])
+    return answer if image.shape[:2]==(h, w) else cv2.resize(answer, (w, h)).reshape(h, w, -1)
+
+# %% ../nbs/03_model.ipynb #d849fc0a
+def _seen_at(scale, prep, image):
+    "How a photo enters at another scale: a native one resized, any other in a smaller or larger input"
+    if scale==1: return prep, image
+    if prep.mode=='native':
+        h, w = (max(1, round(side*scale)) for side in image.shape[:2])
+        how = cv2.INTER_AREA if scale<1 else cv2.INTER_CUBIC
+        return prep, cv2.resize(image, (w, h), interpolation=how)
+    steps = (max(1, round(side*scale/prep.stride)) for side in prep.canvas or (prep.size, prep.size))
+    canvas = tuple(prep.stride*n for n in steps)
+    return replace(prep, size=max(canvas), canvas=canvas), image
 
 # %% ../nbs/03_model.ipynb #072e0e2a
 def to_mask(

@@ -32,6 +32,14 @@ class Muon(keras.optimizers.AdamW):
     "AdamW, but kernels of convolutions take orthogonal steps (Jordan et al., 2024; Liu et al., 2025)"
     mean, change = .95, .6   # how much of the mean of the gradients stays; RMS of a step, in learning rates
 
+    def build(self, variables):
+        "AdamW's state, but no mean of squares for kernels, which have no use for one"
+        if self.built: return
+        keras.optimizers.Optimizer.build(self, variables)
+        self._momentums = self.add_optimizer_variables(variables, 'momentum')
+        self._velocities = [None if is_wide(v.shape) else self.add_variable_from_reference(v, 'velocity')
+                            for v in variables]
+
     def update_step(self, gradient, variable, learning_rate):
         if not is_wide(variable.shape): return super().update_step(gradient, variable, learning_rate)
         known = self._momentums[self._get_variable_index(variable)]
