@@ -477,7 +477,7 @@ def _conditions(predictor, task):
             ('before the network', getattr(predictor, 'prep', '')),
             ('foreground from', getattr(predictor, 'threshold', '')),
             ('views of each photo', getattr(predictor, 'views', 1)),
-            ('at these of its size', ', '.join(map(str, getattr(predictor, 'scales', (1,))))),
+            ('scales of each view', ', '.join(map(str, getattr(predictor, 'scales', (1,))))),
             ('versions', _installed()))
 
 def _open(model, views):

@@ -82,8 +82,8 @@ def _seen_at(scale, prep, image):
         h, w = (max(1, round(side*scale)) for side in image.shape[:2])
         how = cv2.INTER_AREA if scale<1 else cv2.INTER_CUBIC
         return prep, cv2.resize(image, (w, h), interpolation=how)
-    steps = (max(1, round(side*scale/prep.stride)) for side in prep.canvas or (prep.size, prep.size))
-    canvas = tuple(prep.stride*n for n in steps)
+    sides = prep.canvas or (prep.size, prep.size)
+    canvas = tuple(prep.stride*max(1, round(side*scale/prep.stride)) for side in sides)
     return replace(prep, size=max(canvas), canvas=canvas), image
 
 # %% ../nbs/03_model.ipynb #072e0e2a

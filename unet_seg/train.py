@@ -11,7 +11,7 @@ import json, re, tempfile, time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 import numpy as np
 from .augment import changed
@@ -373,7 +373,7 @@ def _learnt(batches, pairs, config, model_out, folder, decides, start, shows):
     run = Run(folder, _saver(model, batches.source, pairs, config, augment, files))
     if config.start_file and runs_long(config, len(batches)): run.first = model.get_weights()
     views = 8 if augment.turn else 2 if augment.flip else 1
-    run.wanted = (4.2+3.2*views, views)[:1+(views>1)]   # with scales, which cost their squares, and without
+    run.wanted = _passes(views)
     run.after = partial(_try_views, model, prep, valid, task, views, run, watch)
     try: fit(model, batches, valid, config, run, start, watch)
     except Exception as e:
@@ -424,6 +424,12 @@ def _all_seen(seen, config, valid):
 # %% ../nbs/04_train.ipynb #8eb5eb63
 SCALES, GAIN = (.8, 1.25), .001   # of a photo, tried beside its own size; of validation IoU, to be worth it
 
+def _passes(views):
+    "Validations that trying views takes, with scales, each of which costs its square, and without"
+    areas = sum(s**2 for s in SCALES)
+    return len(SCALES)+areas+(1+areas)*views, *([views] if views>1 else [])
+
+# %% ../nbs/04_train.ipynb #b0a60f14
 def _try_views(model, prep, valid, task, views, run, watch):
     "Note in the model file that several views or scales of a photo are better than one, if they are"
     if not run.passes: return
@@ -431,6 +437,7 @@ def _try_views(model, prep, valid, task, views, run, watch):
     model.set_weights(best.model.get_weights())
     row = best.info['scores']
     before = row.get('valid_iou_at_threshold', row['valid_iou'])
+    @cache
     def asked(views, scales):
         found = validate(model, prep, valid, task, views=views, scales=scales)
         return best_threshold(found.levels) if task.binary else (.5, main_score(iou(found.counts.sum(0))))
