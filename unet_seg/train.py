@@ -234,7 +234,7 @@ def settled(
     _refuse_too_large(config.batch_size*bytes_each, config.batch_size, batches.shape)
     gigabytes = config.batch_size*bytes_each/1e9
     epoch = f'{len(batches)} batches of {config.batch_size} images, each about {gigabytes:.1g} GB'
-    if config.minutes: print(f'length: {config.minutes:g} minutes; an epoch is {epoch}')
+    if config.minutes: print(f'length: {round(config.minutes, 2):g} minutes; an epoch is {epoch}')
     else: print(f'length: {config.epochs} epochs of {epoch}; --minutes trains by the clock')
     return config
 
