@@ -269,7 +269,7 @@ STRAIGHT = np.zeros((2, 65))                         # the bend of a flat one
 def bend(
     rng:np.random.Generator, # The draw
     most:float=.08,          # Largest shift, as a share of the document's side
-) -> np.ndarray:             # float64 (2, 65): shifts to the right on the way down, and down on the way across
+) -> np.ndarray:             # float64 (2, 65): shifts to the right going down, and down going across
     "How a page is bent: at steps along its sides, how far they are from straight; 0 at the corners"
     size = rng.uniform(.01, most, 2)
     if rng.random()<.6: size[rng.integers(2)] *= .15   # most pages bend along one side
@@ -288,6 +288,7 @@ def _shift(curve, along):
     "A curve's shift at shares of the way along it"
     return np.interp(along, np.linspace(0, 1, len(curve)), curve)
 
+# %% ../nbs/02a_documents.ipynb #ff8971dc
 def outline(
     quad:np.ndarray, # float (4, 2): the corners
     bend:np.ndarray, # As `bend` draws it
@@ -307,7 +308,8 @@ def _bent(flat, corners, bend):
     room = int(np.ceil(np.abs(bend).max()*max(h, w)))+1
     y, x = ((np.arange(-room, n+room)+.5)/n for n in (h, w))
     u, v = np.meshgrid(x, y)
-    for _ in range(6): u, v = x-_shift(bend[0], v), y[:,None]-_shift(bend[1], u)   # converges: slopes are small
+    for _ in range(6):   # converges: slopes are small
+        u, v = x-_shift(bend[0], v), y[:,None]-_shift(bend[1], u)
     seen = cv2.remap(flat, (u*w-.5).astype(np.float32), (v*h-.5).astype(np.float32), cv2.INTER_LINEAR)
     return seen, corners+room
 
@@ -430,7 +432,8 @@ def _jpeg(photo, quality):
 # %% ../nbs/02a_documents.ipynb #4fa18210
 INGREDIENTS = dict(
     surfaces='grounds of wood, cloth, stone, tiles and leaves', designs='print, portraits and stamps',
-    tilt='documents seen at an angle', bends='bent and folded pages', edges='documents that reach out of the photo, photos without one',
+    tilt='documents seen at an angle', bends='bent and folded pages',
+    edges='documents that reach out of the photo, photos without one',
     things='hands, cables and other things', light='shadows, glare, folds and dim light',
     camera='uneven light, blur, noise and JPEG')
 
@@ -472,7 +475,7 @@ def make_photo(
     if rng.random()<trouble and 'things' not in without: _things(rng, photo, rng.choice([1, 3, 9]))
     quad, number, kind, bent = None, index%designs, 'none', STRAIGHT
     if rng.random()>=empty or 'edges' in without:
-        bends = np.random.default_rng((seed, index, 1))   # of its own: what is flat stays as it is without them
+        bends = np.random.default_rng((seed, index, 1))   # of its own: the flat ones stay as they are
         kind, quad, bent = _place(rng, bends, photo, seed, number, least, trouble, without)
         if rng.random()<.15*trouble and 'things' not in without: _hand(rng, photo, quad)
     shadows = rng.choice([0, 1, 1, 2]) if rng.random()<trouble and 'light' not in without else 0
@@ -481,6 +484,7 @@ def make_photo(
     jpeg = _jpeg(_bytes(photo), 98) if 'camera' in without else _camera(rng, photo)
     return Photo(jpeg, quad, name, None if bent is STRAIGHT else outline(quad, bent))
 
+# %% ../nbs/02a_documents.ipynb #cf65c57a
 def _ground_of(rng, h, w, without):
     "What the document lies on"
     if 'surfaces' not in without: return surface(rng, h, w)
@@ -504,6 +508,7 @@ def _place(rng, bends, photo, seed, number, least, trouble, without):
     lay(photo, flat, quad, 0 if kind=='page' else .05, glare, bent)
     return kind, quad, bent
 
+# %% ../nbs/02a_documents.ipynb #271e5174
 def _lit(rng, photo, flat, quad, kind, trouble):
     "The document's shadow, cast on the photo; the document with its folds and light, and the glare on it"
     h, w = photo.shape[:2]
