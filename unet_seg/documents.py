@@ -342,7 +342,7 @@ def lay(
     (x0, y0), (x1, y1) = (p.clip(0, (w, h)).astype(int) for p in ends)
     if x1<=x0 or y1<=y0: return
     corners = UNIT*flat.shape[1::-1]-.5
-    if bend is not STRAIGHT: flat, corners = _bent(flat, corners, bend)
+    if bend.any(): flat, corners = _bent(flat, corners, bend)
     m = cv2.getPerspectiveTransform(corners.astype(np.float32), (quad-.5-(x0, y0)).astype(np.float32))
     drawn = cv2.warpPerspective(flat, m, (x1-x0, y1-y0)).astype(np.float32)
     part, cover = photo[y0:y1,x0:x1], drawn[...,3:]/255
@@ -443,7 +443,7 @@ class Photo:
     jpeg:bytes           # As a camera would store it
     quad:np.ndarray|None # float64 (4, 2): corners from its top left, clockwise, unclipped; None: no document
     design:str           # Such as 'card05'; photos of one design share its ground and layout
-    outline:np.ndarray|None=None # float64 (n, 2), of a bent one; None: the quad
+    outline:np.ndarray|None # float64 (n, 2), from the same corner, clockwise; the quad where nothing is bent
 
     @cached_property
     def image(self) -> np.ndarray: # uint8 (h, w, 3), RGB
@@ -452,8 +452,8 @@ class Photo:
     @property
     def mask(self) -> np.ndarray: # uint8 (h, w): 1 inside the outline, also under a finger
         "The document's pixels"
-        ring = self.quad if self.outline is None else self.outline
-        return rasterize([] if ring is None else [ring], *self.image.shape[:2]).astype(np.uint8)
+        rings = [] if self.outline is None else [self.outline]
+        return rasterize(rings, *self.image.shape[:2]).astype(np.uint8)
 
 # %% ../nbs/02a_documents.ipynb #6b9b9971
 def make_photo(
@@ -482,7 +482,7 @@ def make_photo(
     for _ in range(shadows): photo *= _shade(rng, h, w, rng.uniform(.5, .95))
     name = f'{kind}{number:03}' if quad is not None else f'none{number%5}'
     jpeg = _jpeg(_bytes(photo), 98) if 'camera' in without else _camera(rng, photo)
-    return Photo(jpeg, quad, name, None if bent is STRAIGHT else outline(quad, bent))
+    return Photo(jpeg, quad, name, None if quad is None else outline(quad, bent))
 
 # %% ../nbs/02a_documents.ipynb #cf65c57a
 def _ground_of(rng, h, w, without):
