@@ -42,7 +42,7 @@ class TrainConfig:
     batch_size:int=8          # Images in a step
     learning_rate:float=3e-3  # Peak of the schedule; a third of it with the weights of `start`
     optimizer:str=''          # 'muon' or 'adamw'; empty: Muon where `unet` begins at random, else AdamW
-    net:str='compact'         # 'compact', 'classic' (the paper's), … or an encoder: EfficientNetV2B0
+    net:str=''                # 'compact', 'full', … or an encoder: EfficientNetV2B0; empty: as data suggest
     width:int=0               # Channels of the first stage; 0: 16, or 64 for the classic net
     depth:int=0               # Resolutions of the trunk, 2 to 5; 0: as the size of the input asks for
     pretrained:str='imagenet' # Weights of an encoder: 'imagenet', a file, or 'none'
@@ -65,14 +65,19 @@ class TrainConfig:
 
 # %% ../nbs/03f_learner.ipynb #36e2ac63
 @patch(as_prop=True)
+def network(self:TrainConfig) -> str:
+    "The network's name, 'compact' while that is open"
+    return self.net or 'compact'
+
+@patch(as_prop=True)
 def staged(self:TrainConfig) -> bool:
     "Whether a pretrained encoder stays as it is at first"
-    return self.net not in NETS and self.pretrained!='none' and self.frozen>0 and not self.start_file
+    return self.network not in NETS and self.pretrained!='none' and self.frozen>0 and not self.start_file
 
 @patch(as_prop=True)
 def trunk(self:TrainConfig) -> bool:
     "Whether the network is one of `unet`"
-    net = NETS.get(self.net)
+    net = NETS.get(self.network)
     return getattr(net, 'func', net) is unet
 
 @patch(as_prop=True)
@@ -85,6 +90,7 @@ def start_file(self:TrainConfig) -> Path|None:
     "The model file whose weights the run begins with; None: it begins at random"
     return EXAMPLE if self.start=='example' else None if self.start in ('', 'none') else Path(self.start)
 
+# %% ../nbs/03f_learner.ipynb #c6db47e4
 @patch(as_prop=True)
 def weights(self:TrainConfig) -> tuple:
     "The weights of the classes; empty: all alike, or not in numbers yet"
@@ -115,14 +121,14 @@ def _refuse_options(config):
     if not 0<=config.ema<1:
         raise ValueError(f'ema={config.ema}: take a number from 0 to under 1, such as 0.99.')
     if not 0<=config.frozen<1: raise ValueError(f'frozen={config.frozen}: take a share from 0 to under 1.')
-    for name,known in dict(net=[*NETS, *encoder_names()], precision=['', *PRECISIONS],
+    for name,known in dict(net=['', *NETS, *encoder_names()], precision=['', *PRECISIONS],
                             optimizer=['', *OPTIMIZERS]).items():
         given = getattr(config, name)
         if given not in known:
             raise ValueError(f'{name}={given!r}: take one of {", ".join(k for k in known if k)}.')
     if config.depth and not (config.trunk and 2<=config.depth<=5):
         raise ValueError(f'depth={config.depth}: '+('take 2 to 5, or 0.' if config.trunk else
-                         f'{config.net} has a depth of its own.'))
+                         f'{config.network} has a depth of its own.'))
     _refuse_weights(config)
     named_loss(config.loss), changed(Augment(), config.augment)
     _refuse_metric(named_metric(config.metric))
@@ -174,9 +180,9 @@ def built(
 
 def _network(config, task):
     "The network of a run, at random but for an encoder's weights"
-    if config.net in NETS:
+    if config.network in NETS:
         given = dict(width=config.width, depth=config.depth)
-        return NETS[config.net](task, **{k: v for k,v in given.items() if v})
+        return NETS[config.network](task, **{k: v for k,v in given.items() if v})
     widths = dict(widths=[config.width*2**i for i in (4, 3, 2, 1, 0)]) if config.width else {}
     weights = None if config.pretrained=='none' or config.start_file else config.pretrained
     return encoder_unet(task, config.net, weights, **widths)
@@ -285,7 +291,8 @@ def worth_compiling(
     pixels:int=96*96,   # Of an image
 ) -> bool:              # Whether XLA's compilation repays itself
     "Whether a run is so long, and its images so small, that a compiled step pays"
-    if keras.backend.backend()!='tensorflow' or config.net not in NETS or config.net=='classic': return False
+    if keras.backend.backend()!='tensorflow' or config.network=='classic' or config.network not in NETS:
+        return False
     if pixels>160*160 and not keras.distribution.list_devices('gpu'): return False
     return runs_long(config, per_epoch)
 

@@ -370,7 +370,8 @@ def _row(model, batches, budget, run, since):
 # %% ../nbs/04a_loop.ipynb #90792a20
 def _to_the_end(model, batches, valid, config, run, budget, watch, place):
     "The epochs of a run from a place on, and what comes after them"
-    if config.net in NETS and batch_norms(run.model) and runs_long(config, len(batches)): run.recounts = 16
+    long = runs_long(config, len(batches))
+    if long and config.network in NETS and batch_norms(run.model): run.recounts = 16
     row = _epochs(model, batches, valid, config, run, budget, watch, place)
     if run.recounts: _recounted(model, batches, valid, run, budget, row, watch)
     if run.first:

@@ -64,7 +64,7 @@ def find_learning_rate(
     data:str|Path,     # Data folder
     steps:int=100,     # Batches
     batch_size:int=8,  # Images in a step, as in `train`
-    net:str='compact', # As in `train`
+    net:str='',        # As in `train`
     width:int=0,       # As in `train`
     size:int=0,        # As in `train`
     mode:str='',       # As in `train`
