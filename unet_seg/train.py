@@ -260,8 +260,9 @@ FINE, EPOCHS = 40, 60   # objects under so many pixels are drawn finer, where th
 
 def _fine(config, batches, pairs, fast=None):
     "The config with its network, if that is open: a finer one for small objects, where time suffices"
+    if config.net or batches.source.prep.mode!='native': return config
     across = np.nanmedian([f.diameter*max(f.h, f.w) for v in pairs.values() for _,f in v])
-    if config.net or batches.source.prep.mode!='native' or not across<FINE: return config
+    if across>=FINE: return config
     fast = has_avx512() and not found_gpus() if fast is None else fast
     looks = 4*EPOCHS*len(batches)*config.batch_size*np.prod(batches.shape)/256**2   # a step costs four
     enough = looks/looks_in(1)/(3 if fast else 1)
