@@ -9,11 +9,11 @@ __all__ = ['FARTHER', 'Source', 'Batches', 'repeats', 'draw', 'epoch_order', 'ep
 # %% ../nbs/02c_batches.ipynb #f020b167
 import signal
 from collections import OrderedDict, deque
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from itertools import count, islice
-from multiprocessing import get_context
+from multiprocessing import connection, get_context
 from pathlib import Path
 from threading import Lock
 import cv2
@@ -227,11 +227,20 @@ def _made_ahead(batches, places):
 # %% ../nbs/02c_batches.ipynb #f6ab0bff
 def _ready(batches, later):
     "The batch that was asked for"
-    try: return later.result()
+    try:
+        while not wait([later], 2).done: _end_if_broken(batches)
+        return later.result()
     except BrokenProcessPool:
         batches.close()
         raise RuntimeError('a process that prepares batches has ended: out of memory, or started by a script '
                            "without `if __name__=='__main__':`; mend that, or take processes=0.") from None
+
+def _end_if_broken(batches):
+    "Where a process died while it sent a batch, the pool would await the rest for ever: end it"
+    processes = [*batches.pool._processes.values()] if batches.pool else []
+    if not connection.wait([p.sentinel for p in processes], 0): return
+    for p in processes: p.kill()
+    batches.pool._result_queue._writer.close()   # the last writing end: the reader sees the end
 
 def _pool(batches):
     "Who makes batches, and the call for one"
