@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from .core import write_rows
+from .model import read_info
 from .train import train
 
 # %% ../nbs/04h_ablation.ipynb #6f2d46f3
@@ -20,22 +21,28 @@ class Ablation:
     "Runs of several variants and seeds"
     rows:tuple # Dictionaries: variant, seed, iou, …
 
-    def scores(self, variant:str) -> dict: # Best validation IoU by seed, 0 to 1
+    def scores(self,
+        variant:str,    # One of them
+        of:str='iou',   # 'iou': from one view; 'asked': as the model file will be asked
+    ) -> dict:          # Best validation IoU by seed, 0 to 1
         "Those of one variant"
-        return {int(r['seed']): float(r['iou']) for r in self.rows if r['variant']==variant}
+        return {int(r['seed']): float(r[of]) for r in self.rows if r['variant']==variant and r.get(of, '')!=''}
 
     def __repr__(self):
         names = list(dict.fromkeys(r['variant'] for r in self.rows))
-        wide = max(map(len, ['variant', *names]))
-        lines = [f'{"variant":{wide}}  seeds  validation IoU      against {names[0]}']
-        return '\n'.join(lines+[f'{n:{wide}}  {_line(self.scores(n), self.scores(names[0]))}' for n in names])
+        wide, first = max(map(len, ['variant', *names])), names[0]
+        lines = [f'{"variant":{wide}}  seeds  {"one view":18} {"against "+first:20} {"as asked":18} against {first}']
+        for n in names:
+            both = [_compared(self.scores(n, of), self.scores(first, of)) for of in ('iou', 'asked')]
+            lines.append(f'{n:{wide}}  {len(self.scores(n)):5}  {both[0]}  {both[1]}'.rstrip())
+        return '\n'.join(lines)
 
-def _line(scores, first):
-    "A line of the table"
+def _compared(scores, first):
+    "Mean and spread of a variant, and of what it is better than the first"
     values, both = list(scores.values()), [v-first[s] for s,v in scores.items() if s in first]
     def spread(v): return f'{np.std(v, ddof=1):.4f}' if len(v)>1 else '   –  '
-    against = f'{np.mean(both):+.4f} ± {spread(both)}' if both else '–'
-    return f'{len(values):5}  {np.mean(values):.4f} ± {spread(values)}    {against}'
+    mean = f'{np.mean(values):.4f} ± {spread(values)}' if values else '–'
+    return f'{mean:18} {f"{np.mean(both):+.4f} ± {spread(both)}" if both else "–":18}'
 
 # %% ../nbs/04h_ablation.ipynb #74cbdf29
 def ablate(
@@ -71,5 +78,7 @@ def _run(data, name, seed, told, out, options):
     done = train(data, out/'model.keras', runs=out/'runs', live=False, seed=seed, **options)
     if done.interrupted: raise KeyboardInterrupt   # a run cut short is no row
     last = done.history[-1]
-    return dict(variant=name, seed=seed, iou=round(done.iou, 5), last_iou=last['valid_iou'],
+    kept = read_info(done.model_file)['scores']
+    asked = next(kept[k] for k in ('valid_iou_of_views', 'valid_iou_at_threshold', 'valid_iou') if k in kept)
+    return dict(variant=name, seed=seed, iou=round(done.iou, 5), asked=asked, last_iou=last['valid_iou'],
                 steps=last['step'], seconds=last['seconds'], run=done.run.name, options=told)
