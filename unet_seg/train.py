@@ -487,11 +487,20 @@ def _run_folder(runs, decides, resume):
     if folder: print(f'{folder.name} was broken off and goes on; `--resume no` begins anew')
     elif why: print(f'{why}: a new run begins')
     if not folder:
-        folder = free_path(runs/datetime.now().strftime('%Y%m%d-%H%M%S'))
-        folder.mkdir(parents=True)
+        folder = _new_folder(runs/datetime.now().strftime('%Y%m%d-%H%M%S'))
         write_json(folder/'config.json', decides)
         lock = held(folder)
     return folder, lock
+
+def _new_folder(path):
+    "A folder of that name, with a number where others began in the same second"
+    while True:
+        folder = free_path(path)
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if not folder.exists(): raise
 
 # %% ../nbs/04_train.ipynb #f07daffa
 def _run_named(resume, runs):
