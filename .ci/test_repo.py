@@ -144,7 +144,7 @@ ROOMS = {
     'live': ('.core .data', 'IPython ipykernel matplotlib'),
     'rates': ('.batches .core .learner .train keras', ''),
     'folds': ('.core .data .checkpoint .learner .model .train keras', ''),
-    'ablation': ('.core .train keras', ''),
+    'ablation': ('.core .model .train keras', ''),
     'runs': ('.checkpoint .loop', 'matplotlib'),
     'check': ('.TENSORFLOW_FIRST', '.losses .nets keras tensorflow jax torch'),
     'events': ('.core .data .live keras', 'tensorboard tensorflow'),

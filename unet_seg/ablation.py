@@ -26,12 +26,14 @@ class Ablation:
         of:str='iou',   # 'iou': from one view; 'asked': as the model file will be asked
     ) -> dict:          # Best validation IoU by seed, 0 to 1
         "Those of one variant"
-        return {int(r['seed']): float(r[of]) for r in self.rows if r['variant']==variant and r.get(of, '')!=''}
+        rows = [r for r in self.rows if r['variant']==variant and r.get(of, '')!='']
+        return {int(r['seed']): float(r[of]) for r in rows}
 
     def __repr__(self):
         names = list(dict.fromkeys(r['variant'] for r in self.rows))
         wide, first = max(map(len, ['variant', *names])), names[0]
-        lines = [f'{"variant":{wide}}  seeds  {"one view":18} {"against "+first:20} {"as asked":18} against {first}']
+        against = f'against {first}'
+        lines = [f'{"variant":{wide}}  seeds  {"one view":18} {against:20} {"as asked":18} {against}']
         for n in names:
             both = [_compared(self.scores(n, of), self.scores(first, of)) for of in ('iou', 'asked')]
             lines.append(f'{n:{wide}}  {len(self.scores(n)):5}  {both[0]}  {both[1]}'.rstrip())
