@@ -44,7 +44,8 @@ def _compared(scores, first):
     values, both = list(scores.values()), [v-first[s] for s,v in scores.items() if s in first]
     def spread(v): return f'{np.std(v, ddof=1):.4f}' if len(v)>1 else '   –  '
     mean = f'{np.mean(values):.4f} ± {spread(values)}' if values else '–'
-    return f'{mean:18} {f"{np.mean(both):+.4f} ± {spread(both)}" if both else "–":18}'
+    gain = f'{np.mean(both):+.4f} ± {spread(both)}' if both else '–'
+    return f'{mean:18} {gain:18}'
 
 # %% ../nbs/04h_ablation.ipynb #74cbdf29
 def ablate(
