@@ -477,9 +477,9 @@ def _try_views(model, prep, valid, task, views, run, watch):
     better = likely_gain(score-before, len(valid), views)>GAIN
     many = f'the mean over {views} views of a photo'
     if len(scales)>1: many += f' at {" and ".join(map(str, scales))} of its size'
+    why = '' if score>before+GAIN else f', since it usually helps and {len(valid)} photos tell little'
     watch.say(f'views: {many} takes validation IoU from {before:.4f} to {score:.4f}: '
-              +('not worth it' if not better else 'kept; --views 1 is faster' if score>before+GAIN else
-            f'kept, since it usually helps and {len(valid)} photos tell little; --views 1 is faster'))
+              +(f'kept{why}; --views 1 is faster' if better else 'not worth it'))
     row = row|dict(threshold=threshold, valid_iou_of_views=round(float(score), 5))
     if better: run.save(row, views, scales)
 
