@@ -24,23 +24,36 @@ def memory_bytes() -> int: # 0 where the system does not tell
     return total
 
 def cores() -> int:
-    "Processors that this process may use"
-    try: return len(os.sched_getaffinity(0))
-    except AttributeError: return os.cpu_count() or 1
+    "Processors that this process may use, or as many as the share of its container comes to"
+    try: there = len(os.sched_getaffinity(0))
+    except AttributeError: there = os.cpu_count() or 1
+    return max(1, round(min(there, _share())))
 
+def _share(root='/sys/fs/cgroup'):
+    "Processors whose time the container may take; infinite without a limit"
+    for names in ['cpu.max'], ['cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us']:
+        files = [Path(root)/n for n in names]
+        parts = ' '.join(f.read_text() for f in files if f.is_file()).split()   # such as 200000 100000
+        if len(parts)==2 and all(p.isdecimal() for p in parts): return int(parts[0])/int(parts[1])
+    return float('inf')
+
+# %% ../nbs/04d_check.ipynb #b11d370a
 def gpu_advice(
     gpus:int,      # That Keras' backend sees
     system:str,    # As `platform.system` names it
     driver:bool,   # Whether NVIDIA's driver is installed
+    backend:str='tensorflow', # Of Keras
 ) -> str:          # A sentence
     "What is missing for a GPU, and how to get it"
     if gpus: return f'{gpus} GPU, used by itself' if gpus==1 else f'{gpus} GPUs; training uses the first'
-    if system=='Darwin':
-        return ('none used: TensorFlow runs on the processor here; '
+    if system=='Darwin' and backend!='torch':
+        return (f'none used: {backend} runs on the processor here; '
                 "for Apple's GPU pip install -e '.[macos]' and set KERAS_BACKEND=torch")
-    if not driver: return 'none found: training runs on the processor'
-    if system=='Windows': return 'one is there, but TensorFlow uses it only inside WSL2'
-    return "one is there, but its libraries are not: pip install -e '.[cuda]'"
+    if system=='Darwin' or not driver: return 'none found: training runs on the processor'
+    if system=='Windows' and backend!='torch': return f'one is there, but {backend} uses it only inside WSL2'
+    get = dict(tensorflow="pip install -e '.[cuda]'", jax="pip install -U 'jax[cuda12]'",
+               torch='install the PyTorch that is built for CUDA')
+    return f'one is there, but what {backend} needs for it is not: {get[backend]}'
 
 # %% ../nbs/04d_check.ipynb #e58a5b04
 def training_speed(
@@ -140,11 +153,16 @@ def found_gpus() -> list[tuple]: # Name of each for Keras, and its compute capab
     if backend=='jax':
         import jax
         found = [d for d in jax.devices() if d.platform=='gpu']
-        return [(f'gpu:{i}', tuple(map(int, d.compute_capability.split('.')))) for i,d in enumerate(found)]
+        return [(f'gpu:{i}', _capability(getattr(d, 'compute_capability', ''))) for i,d in enumerate(found)]
     if backend!='torch': return []
     import torch
     if torch.backends.mps.is_available(): return [('mps:0', (0, 0))]
     return [(f'cuda:{i}', torch.cuda.get_device_capability(i)) for i in range(torch.cuda.device_count())]
+
+def _capability(text):
+    "NVIDIA's as two numbers; others have a name"
+    found = re.fullmatch(r'(\d+)\.(\d+)', text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 def _gpus_of_tensorflow():
     "Those that TensorFlow sees"
@@ -178,7 +196,7 @@ def check(
     driver = bool(shutil.which('nvidia-smi')) or Path('/proc/driver/nvidia/version').is_file()
     print(f'backend of Keras: {keras.backend.backend()}')
     if note := late_note(): print(f'note: {note}')
-    print(f'GPU: {gpu_advice(len(gpus), platform.system(), driver)}')
+    print(f'GPU: {gpu_advice(len(gpus), platform.system(), driver, keras.backend.backend())}')
     speeds = {}
     for device in ['cpu:0', *(name for name,_ in gpus[:1])]*bool(seconds):
         speeds[device] = training_speed(device, seconds/2)

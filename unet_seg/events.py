@@ -41,6 +41,7 @@ class Events:
         self._begin(options, model)
 
     def step(self, budget, epoch, loss, score): pass
+    def busy(self, text): pass
     def say(self, line): pass
     def close(self): self.writer.close()
 
@@ -81,6 +82,7 @@ class Watchers:
         self.photos = tuple(sorted({i for w in watches for i in w.photos}))
 
     def step(self, *told): [w.step(*told) for w in self.watches]
+    def busy(self, text): [w.busy(text) for w in self.watches]
     def say(self, line): [w.say(line) for w in self.watches]
     def close(self): [w.close() for w in self.watches]
     def checked(self, history, masks):

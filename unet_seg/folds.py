@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from .checkpoint import differences
 from .core import write_json
-from .data import data_mark, find_samples, fingerprint
+from .data import data_mark, data_rows, find_samples, fingerprint
 from .learner import TrainConfig, continued, with_options
 from .model import load_model, save_model
 from .train import train
@@ -99,7 +99,7 @@ def _decides(data, given, enters):
     "All that decides the folds' models"
     begins = given.start_file and fingerprint(given.start_file)
     return dict(asdict(given), enters=[*enters], split=fingerprint(Path(data)/'splits.csv'),
-                photos=data_mark(find_samples(data)), start_weights=begins)
+                photos=data_mark(data_rows(find_samples(data))), start_weights=begins)
 
 def _of_fold(out, k):
     "The model file of a fold"

@@ -116,6 +116,8 @@ def _refuse_options(config):
     for name,least in lowest.items():
         given = getattr(config, name)
         if given<least: raise ValueError(f'{name}={given}: take {least} or more.')
+    if config.epochs and config.minutes:
+        raise ValueError(f'epochs={config.epochs} and minutes={config.minutes:g}: a run ends by one of them.')
     if not 0<config.learning_rate<1:
         raise ValueError(f'learning_rate={config.learning_rate}: take a rate between 0 and 1, such as 0.002.')
     if not 0<=config.ema<1:

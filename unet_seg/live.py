@@ -122,6 +122,7 @@ class Live:
         self.shown = {i: _small(*read_pair(samples[i], task)) for i in self.photos}
         self.pairs, self.said, self.button = [], [], stop_button()
         self.spent, self.begun, self.drawn, self.told, self.pace = 0., time.monotonic(), 0, 0., ''
+        self.share = 0.
         self.line = display(HTML(self.button), display_id=True)
         self.place = display(HTML(''), display_id=True)
 
@@ -129,9 +130,9 @@ class Live:
         "Renew the line, once a second"
         now = time.monotonic()
         if now<self.told+1: return
-        share = min(1, budget.share)
-        text = f'{share:.0%}, epoch {epoch+1}, loss {loss:.3f}, IoU {score:.3f}, {budget.left}{self.pace}'
-        self._tell(f'<progress value="{share:.3f}"></progress> {text} {self.button}')
+        self.share = min(1, budget.share)
+        where = f'{self.share:.0%}, epoch {epoch+1}'
+        self.busy(f'{where}, loss {loss:.3f}, IoU {score:.3f}, {budget.left}{self.pace}')
         self.told = time.monotonic()
         self.spent += self.told-now
 
@@ -162,6 +163,11 @@ def _draw(self:Live):
     if not any('loss' in r for r in self.history): return
     self.place.update(self.image(picture(self.history, self.pairs)))
     self.spent, self.drawn = self.spent+time.monotonic()-began, len(self.history)
+
+@patch
+def busy(self:Live, text):
+    "Renew the line: how far the run is, and what it does"
+    self._tell(f'<progress value="{self.share:.3f}"></progress> {html.escape(text)} {self.button}')
 
 @patch
 def _tell(self:Live, line):

@@ -56,12 +56,15 @@ def _gate(skip, x, norm):
     both = layers.ReLU()(both)
     return layers.multiply([skip, layers.Conv2D(1, 1, activation='sigmoid')(both)])
 
+# %% ../nbs/03d_nets.ipynb #9ed01788
 def _up(x, width, up, norm):
     "Twice the resolution"
     if up=='transposed':
         x = layers.Conv2DTranspose(width, 2, 2, use_bias=norm=='none', kernel_initializer='he_normal')(x)
         return layers.ReLU()(NORMS[norm](width)(x))
-    return layers.UpSampling2D(interpolation=up)(_conv(x, width, 1, norm=norm))
+    x = _conv(x, width, 1, norm=norm)
+    if up=='nearest': return layers.UpSampling2D()(x)
+    return layers.AveragePooling2D(4, 2, 'same')(layers.UpSampling2D(4)(x))   # bilinear, for any size
 
 JOINS, UPS = ('add', 'concat'), ('nearest', 'bilinear', 'transposed')
 

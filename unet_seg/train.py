@@ -17,15 +17,16 @@ import numpy as np
 from .augment import changed
 from .batches import Batches, Source, repeats, suggested_augment
 from .check import cores, fastest_precision, found_gpus, has_avx512, late_note, memory_bytes
-from .checkpoint import broken_off, differences, held, let_go
-from .core import Prep, free_path, task_dict, write_atomic, write_json
-from .data import Facts, Sample, data_mark, find_samples, find_task, fingerprint, in_fold, leaks
-from .data import prepare, print_faults, survey
+from .check import training_speed
+from .checkpoint import broken_off, held, let_go, run_differences
+from .core import Prep, free_path, task_dict, write_atomic, write_json, write_rows
+from .data import Facts, Sample, data_mark, data_rows, find_samples, find_task, fingerprint
+from .data import in_fold, leaks, prepare, print_faults, survey
 from .events import Events, Watchers, need_tensorboard
 from .learner import TrainConfig, balanced_weights, built, continued, planned_epochs, runs_long
 from .learner import suggested_depth, with_options
 from .live import Live, in_notebook
-from .loop import Bar, Run, fit, validate
+from .loop import Bar, Run, fit, telling, validate
 from .metrics import best_threshold, iou, main_score
 from .model import EXAMPLE, load_model, read_info, save_model
 from .nets import training_bytes
@@ -35,7 +36,16 @@ def looks_in(
     minutes:float, # Time budget; 0: none
 ) -> float:        # At 256 x 256; 0 without a budget
     "About how many photos a training step sees in a time, over and over again"
-    return minutes*60*(400 if found_gpus() else 12*cores())
+    return minutes*60*_rate() if minutes else 0.
+
+@cache
+def _rate():
+    "Images a second: as a GPU is measured, since these differ a hundredfold, or as usual on cores"
+    gpus = found_gpus()
+    if not gpus: return 12*cores()
+    rate = training_speed(gpus[0][0], 2)
+    print(f'speed: {rate:.3g} images of 256 x 256 a second in training on {gpus[0][0]}')
+    return rate
 
 def affordable_side(
     facts:list[Facts], # Of the training photos
@@ -344,8 +354,8 @@ def _model_path(text):
 def _refuse_unwritable(folder):
     "Stop, before anything is trained, where nothing can be written"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder): pass
+        there = next(f for f in (folder, *folder.absolute().parents) if f.exists())   # the rest can be made
+        with tempfile.TemporaryFile(dir=there): pass
     except OSError as e:
         raise OSError(f'{folder}: nothing can be written there ({e.strerror}); give another place with '
                       '--runs and --model-out.') from None
@@ -368,16 +378,17 @@ def _counted(config, start):
 # %% ../nbs/04_train.ipynb #f9e603fb
 def _train(batches, pairs, config, model_out, runs, resume, start, shows):
     "The run, once its batches are chosen"
+    photos = data_rows([s for k in ('train', 'valid') for s,_ in pairs[k]])
     decides = dict(asdict(config), prep=asdict(batches.source.prep), augment=asdict(batches.augment),
                    task=task_dict(batches.source.task),
-                   data=data_mark([s for k in ('train', 'valid') for s,_ in pairs[k]]))
+                   data=data_mark(photos))
     if config.start_file: decides['start_weights'] = fingerprint(config.start_file)
-    folder, lock = _run_folder(runs, decides, resume)
+    folder, lock = _run_folder(runs, decides, photos, resume)
     try:
         config = _precise(config, batches, folder)
         run = _learnt(batches, pairs, config, model_out, folder, decides, start, shows)
     finally: let_go(lock)
-    print(f'validation IoU {run.best:.4f} over {len(pairs["valid"])} photos; '
+    print(f'validation IoU {run.best:.4f} over {len(run.among(pairs["valid"]))} photos; '
           f'waited for data: {run.share_waited:.0%} of the time\nmodel: {model_out}')
     return Trained(model_out, folder, run.best, tuple(run.history), run.interrupted)
 
@@ -393,7 +404,7 @@ def _learnt(batches, pairs, config, model_out, folder, decides, start, shows):
     run = Run(folder, _saver(model, batches.source, pairs, config, augment, files))
     if config.start_file and runs_long(config, len(batches)): run.first = model.get_weights()
     views = 8 if augment.turn else 2 if augment.flip else 1
-    run.wanted = _passes(views)
+    run.wanted, run.worth = _passes(views), _validation_steps(batches, pairs['valid'])
     run.after = partial(_try_views, model, prep, valid, task, views, run, watch)
     try: fit(model, batches, valid, config, run, start, watch)
     except Exception as e:
@@ -413,7 +424,7 @@ def _saver(model, source, pairs, config, augment, files):
     kept = model
     if config.precision!='float32': kept = built(replace(config, precision='float32'), source.task)
     def save(row, views=1, scales=(1,)):
-        scores = dict(row, valid_photos=len(pairs['valid']), seed=config.seed)
+        scores = dict(row, seed=config.seed)
         given = dict(facts, scores=scores, threshold=row.get('threshold', .5), views=views, scales=scales)
         if kept is not model: kept.set_weights(model.get_weights())   # what is saved computes in float32
         save_model(files[0], kept, source.task, source.prep, **given)
@@ -450,6 +461,14 @@ def _passes(views):
     areas = sum(s**2 for s in SCALES)
     return len(SCALES)+areas+(1+areas)*views, *([views] if views>1 else [])
 
+def _validation_steps(batches, pairs):
+    "About how many steps take as long as a validation: a step passes its images three times"
+    prep = batches.source.prep
+    whole = np.prod(prep.canvas or (prep.size, prep.size))
+    pixels = sum(whole if prep.mode=='letterbox' else f.h*f.w for _,f in pairs)
+    return float(pixels/(3*batches.batch_size*np.prod(batches.shape)))
+
+# %% ../nbs/04_train.ipynb #cccca430
 def likely_gain(
     found:float, # Gain in IoU on the validation photos
     photos:int,  # How many these are
@@ -462,13 +481,15 @@ def likely_gain(
 def _try_views(model, prep, valid, task, views, run, watch):
     "Note in the model file that several views or scales of a photo are better than one, if they are"
     if not run.passes: return
+    valid = run.among(valid)
     best = load_model(run.folder/'model.keras')
     model.set_weights(best.model.get_weights())
     row = best.info['scores']
     before = row.get('valid_iou_at_threshold', row['valid_iou'])
     @cache
     def asked(views, scales):
-        found = validate(model, prep, valid, task, views=views, scales=scales)
+        told = telling(watch, f'{views} views at {len(scales)} scales', len(valid))
+        found = validate(model, prep, valid, task, views=views, scales=scales, told=told)
         return best_threshold(found.levels) if task.binary else (.5, main_score(iou(found.counts.sum(0))))
     tried = SCALES if run.passes>views else ()
     scales = (1, *(s for s in tried if asked(1, (1, s))[1]>before+GAIN))
@@ -483,6 +504,7 @@ def _try_views(model, prep, valid, task, views, run, watch):
     row = row|dict(threshold=threshold, valid_iou_of_views=round(float(score), 5))
     if better: run.save(row, views, scales)
 
+# %% ../nbs/04_train.ipynb #02dfc100
 def _watch(live, tensorboard, folder, valid, task, options, model):
     "Who shows the run"
     watch = Live(valid, task) if live and in_notebook() else Bar()
@@ -490,15 +512,16 @@ def _watch(live, tensorboard, folder, valid, task, options, model):
     return Watchers(watch, Events(folder/'tensorboard', valid, task, options, model))
 
 # %% ../nbs/04_train.ipynb #a9aec6d7
-def _run_folder(runs, decides, resume):
+def _run_folder(runs, decides, photos, resume):
     "The folder of a run that goes on, or of a new one, and its lock"
-    folder, lock, why = broken_off(runs, decides) if not resume else (None, None, '')
-    if resume not in ('', 'no'): folder, lock = _asked_for(_run_named(resume, runs), decides)
+    folder, lock, why = broken_off(runs, decides, photos) if not resume else (None, None, '')
+    if resume not in ('', 'no'): folder, lock = _asked_for(_run_named(resume, runs), decides, photos)
     if folder: print(f'{folder.name} was broken off and goes on; `--resume no` begins anew')
     elif why: print(f'{why}: a new run begins')
     if not folder:
         folder = _new_folder(runs/datetime.now().strftime('%Y%m%d-%H%M%S'))
         write_json(folder/'config.json', decides)
+        write_rows(folder/'data.csv', photos)
         lock = held(folder)
     return folder, lock
 
@@ -517,12 +540,16 @@ def _run_named(resume, runs):
     "The folder of a run of which the folder or the name is given"
     return Path(resume) if Path(resume).is_dir() else Path(runs)/resume
 
-def _asked_for(folder, decides):
+def _asked_for(folder, decides, photos):
     "A run that must go on"
     if not (folder/'state.npz').is_file():
         raise FileNotFoundError(f'{folder}: no run that was broken off is there (it would have a state.npz).')
-    if differ := differences(json.loads((folder/'config.json').read_text(encoding='utf-8')), decides):
+    if differ := run_differences(folder, decides, photos):
         raise ValueError(f'{folder} cannot go on: {"; ".join(differ)}. Give what it began with, '
                          'or begin anew with `--resume no`.')
-    if not (lock := held(folder)): raise RuntimeError(f'{folder}: another process is at work on it.')
+    try: lock = held(folder)
+    except OSError as e:
+        raise OSError(f'{folder}: nothing can be written there ({e.strerror}), so the run cannot go on; '
+                      'copy it to a folder of yours, or begin anew with `--resume no`.') from None
+    if not lock: raise RuntimeError(f'{folder}: another process is at work on it.')
     return folder, lock
