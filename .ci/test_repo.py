@@ -142,7 +142,7 @@ ROOMS = {
     'learner': ('.augment .core .encoders .losses .metrics .model .muon .nets keras', 'tensorflow torch jax'),
     'loop': ('.core .data .batches .model .nets .learner .losses .metrics .checkpoint keras', ''),
     'live': ('.core .data', 'IPython ipykernel matplotlib'),
-    'rates': ('.batches .core .learner .train keras', ''),
+    'rates': ('.batches .core .learner .loop .train keras', ''),
     'folds': ('.core .data .checkpoint .learner .model .train keras', ''),
     'ablation': ('.core .model .train keras', ''),
     'runs': ('.checkpoint .loop', 'matplotlib'),

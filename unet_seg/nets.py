@@ -187,20 +187,26 @@ def classic_unet(
 
 # %% ../nbs/03d_nets.ipynb #da39d661
 def operations(
-    model:keras.Model, # Made of convolutions and dense layers
+    model:keras.Model, # Made of convolutions and dense layers; one inside it sees the photo at its own size
     h:int=256,         # Height of the photo
     w:int=256,         # Width
 ) -> int:              # For one photo; additions and activations beside the products are left out
     "Floating-point operations of one forward pass"
-    _refuse_nested(model)
     plain = keras.Model(model.input, model.output)   # without what it was compiled with
     fixed = keras.models.clone_model(plain, input_tensors=keras.Input((h, w, model.input.shape[-1])))
     total = 0
     for layer in fixed.layers:
-        spot = layer.input if isinstance(layer, layers.Conv2DTranspose) else layer.output
-        kernels = [v for v in layer.weights if len(v.shape) in (2, 4)]
-        if kernels: total += sum(2*int(np.prod(v.shape)) for v in kernels)*int(np.prod(spot.shape[1:-1]))
+        if isinstance(layer, keras.Model): total += operations(*_inside(layer, h, w))
+        else:
+            spot = layer.input if isinstance(layer, layers.Conv2DTranspose) else layer.output
+            kernels = [v for v in layer.weights if len(v.shape) in (2, 4)]
+            if kernels: total += sum(2*int(np.prod(v.shape)) for v in kernels)*int(np.prod(spot.shape[1:-1]))
     return total
+
+def _inside(part, h, w):
+    "A network inside another one, and the size it works at: a part of ConvNeXt has one of its own"
+    if not isinstance(part, keras.Sequential): return part, h, w
+    return keras.Model(part.inputs[0], part.outputs[0]), *part.input.shape[1:3]
 
 def _refuse_nested(model):
     "Stop at a network inside the network, such as an encoder"
@@ -236,9 +242,7 @@ def training_bytes(
     fixed = keras.models.clone_model(plain, input_tensors=keras.Input((h, w, model.input.shape[-1])))
     total = 0
     for layer in fixed.layers:
-        if isinstance(layer, keras.Sequential):   # a part of ConvNeXt, at a size of its own
-            total += training_bytes(keras.Model(layer.inputs[0], layer.outputs[0]), *layer.input.shape[1:3])
-        elif isinstance(layer, keras.Model): total += training_bytes(layer, h, w)
+        if isinstance(layer, keras.Model): total += training_bytes(*_inside(layer, h, w))
         elif not isinstance(layer, layers.InputLayer):
             bits = 16 if '16' in layer.compute_dtype else 32
             total += bits//8*sum(int(np.prod(o.shape[1:])) for o in keras.tree.flatten(layer.output))

@@ -6,21 +6,22 @@
 __all__ = ['RateTest', 'climb', 'find_learning_rate']
 
 # %% ../nbs/04f_rates.ipynb #f020b167
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 import keras
 import numpy as np
 from .batches import Batches, endless
 from .core import show_curves
-from .learner import TrainConfig, built, compiled
-from .train import settled, training_batches
+from .learner import TrainConfig, built, compiled, continued, with_options
+from .loop import scheduled_rate
+from .train import planned
 
 # %% ../nbs/04f_rates.ipynb #49592c41
 @dataclass(frozen=True)
 class RateTest:
     "Losses under a climbing rate"
-    rates:np.ndarray   # (n,)
+    rates:np.ndarray   # (n,), as the option `learning_rate` names them
     losses:np.ndarray  # (n,), as they came
     @property
     def smooth(self) -> np.ndarray:
@@ -54,26 +55,26 @@ def climb(
     rates, losses = np.geomspace(low, high, steps), []
     for rate,(x, y) in zip(rates, islice(endless(batches), steps)):
         model.optimizer.learning_rate = rate
-        losses.append(float(model.train_on_batch(x, y)[0]))
+        losses.append(float(model.train_on_batch(x, y[...,None])[0]))
         if not np.isfinite(losses[-1]) or losses[-1]>4*min(losses): break
     good = np.isfinite(losses)
     return RateTest(rates[:len(losses)][good], np.array(losses)[good])
 
 # %% ../nbs/04f_rates.ipynb #2a7b213c
+@with_options
 def find_learning_rate(
     data:str|Path,     # Data folder
     steps:int=100,     # Batches
-    batch_size:int=8,  # Images in a step, as in `train`
-    net:str='',        # As in `train`
-    width:int=0,       # As in `train`
     size:int=0,        # As in `train`
     mode:str='',       # As in `train`
-    seed:int=0,        # Of weights, order and augmentation
+    stretch:str='',    # As in `train`
+    **kwargs:TrainConfig,
 ) -> RateTest:
-    "Find a peak for the learning rate on a data folder"
-    config = TrainConfig(batch_size=batch_size, net=net, width=width, seed=seed, start='none')
-    batches, *_ = training_batches(data, config, size, mode)
-    config = settled(config, batches)
+    "Find a peak for the learning rate of the run that `train` would begin with the same options"
+    batches, _, config = planned(data, continued(TrainConfig(**kwargs)), size, mode, stretch=stretch)
     model = built(config, batches.source.task)
+    if config.staged: model.get_layer('encoder').trainable = False   # as in the first stage
     compiled(model, batches.source.task, config)
-    return climb(model, batches, steps)
+    found = climb(model, batches, steps)
+    factor = config.learning_rate/scheduled_rate(replace(config, frozen=0), .05)   # of the option to the rate
+    return replace(found, rates=found.rates*factor)

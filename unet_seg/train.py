@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENOUGH', 'MANY', 'FINE', 'EPOCHS', 'SCALES', 'GAIN', 'USUAL', 'TELLING', 'looks_in', 'affordable_side',
-           'common_canvas', 'choose_prep', 'Trained', 'training_batches', 'train', 'settled', 'likely_gain']
+           'common_canvas', 'choose_prep', 'Trained', 'training_batches', 'train', 'planned', 'settled', 'likely_gain']
 
 # %% ../nbs/04_train.ipynb #f020b167
 import json, re, tempfile, time
@@ -222,12 +222,24 @@ def train(
     for folder in Path(runs), out.parent: _refuse_unwritable(folder)
     if note := late_note(): print(f'note: {note}')
     def run(config):
-        batches, pairs = training_batches(data, config, size, mode, fold, stretch)
-        config = _fine(_weighed(config, batches.source.task, pairs['train']), batches, pairs)
-        config = settled(config, batches)
+        batches, pairs, config = planned(data, config, size, mode, fold, stretch)
         when = _counted(config, start)
         return _train(batches, pairs, config, out, Path(runs), resume, when, (live, tensorboard))
     return _fitting(run, _halved_before(config, resume, Path(runs)))
+
+# %% ../nbs/04_train.ipynb #186695c5
+def planned(
+    data:str|Path,      # Data folder
+    config:TrainConfig, # What is asked
+    size:int=0,         # As in `train`
+    mode:str='',        # As in `train`
+    fold:int=-1,        # As in `train`
+    stretch:str='',     # As in `train`
+) -> tuple[Batches,dict[str,list[tuple[Sample,Facts]]],TrainConfig]: # As `training_batches` gives them
+    "Check a data folder, choose all that is open, and say so"
+    batches, pairs = training_batches(data, config, size, mode, fold, stretch)
+    config = _fine(_weighed(config, batches.source.task, pairs['train']), batches, pairs)
+    return batches, pairs, settled(config, batches)
 
 # %% ../nbs/04_train.ipynb #8d029a77
 def settled(
