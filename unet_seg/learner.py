@@ -8,7 +8,7 @@ __all__ = ['NETS', 'OPTIMIZERS', 'TrainConfig', 'balanced_weights', 'with_option
            'compute_alike']
 
 # %% ../nbs/03f_learner.ipynb #f020b167
-import os
+import inspect, os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from .losses import loss_name, named_loss, named_metric
 from .metrics import counts_metric
 from .model import EXAMPLE, load_model, read_info
 from .muon import Muon
-from .nets import PRECISIONS, classic_unet, computing_in, unet
+from .nets import BLOCKS, JOINS, NORMS, PRECISIONS, UPS, classic_unet, computing_in, unet
 
 # %% ../nbs/03f_learner.ipynb #50f58e48
 NETS = dict(compact=unet, classic=classic_unet, plain=partial(unet, block='plain'),
@@ -32,6 +32,17 @@ NETS = dict(compact=unet, classic=classic_unet, plain=partial(unet, block='plain
             detailed=partial(unet, detail=8), full=partial(unet, halved=False),
             grouped=partial(unet, block='plain', norm='group'))
 OPTIMIZERS = dict(adamw=keras.optimizers.AdamW, muon=Muon)
+
+def _net_options(net):
+    "Options of `unet` that stand behind a network's name, from words"
+    kinds = {k: p.annotation for k,p in inspect.signature(unet).parameters.items()
+             if k not in ('task', 'width', 'depth', 'channels')}
+    try:
+        given = dict((v.strip() for v in part.split('=')) for part in net.split(',')[1:])
+        return {k: v if kinds[k] is str else kinds[k](float(v)) for k,v in given.items()}
+    except (KeyError, ValueError):
+        raise ValueError(f'net={net!r}: behind the name write options such as norm=instance,dropout=0.1, of '
+                         f'{", ".join(kinds)}.') from None
 
 # %% ../nbs/03f_learner.ipynb #4140f69c
 @dataclass(frozen=True)
@@ -66,8 +77,8 @@ class TrainConfig:
 # %% ../nbs/03f_learner.ipynb #36e2ac63
 @patch(as_prop=True)
 def network(self:TrainConfig) -> str:
-    "The network's name, 'compact' while that is open"
-    return self.net or 'compact'
+    "The network's name without its options, 'compact' while that is open"
+    return self.net.split(',')[0].strip() or 'compact'
 
 @patch(as_prop=True)
 def staged(self:TrainConfig) -> bool:
@@ -123,14 +134,15 @@ def _refuse_options(config):
     if not 0<=config.ema<1:
         raise ValueError(f'ema={config.ema}: take a number from 0 to under 1, such as 0.99.')
     if not 0<=config.frozen<1: raise ValueError(f'frozen={config.frozen}: take a share from 0 to under 1.')
-    for name,known in dict(net=['', *NETS, *encoder_names()], precision=['', *PRECISIONS],
+    for name,known in dict(network=[*NETS, *encoder_names()], precision=['', *PRECISIONS],
                             optimizer=['', *OPTIMIZERS]).items():
-        given = getattr(config, name)
+        given, name = getattr(config, name), name.replace('network', 'net')
         if given not in known:
             raise ValueError(f'{name}={given!r}: take one of {", ".join(k for k in known if k)}.')
     if config.depth and not (config.trunk and 2<=config.depth<=5):
         raise ValueError(f'depth={config.depth}: '+('take 2 to 5, or 0.' if config.trunk else
                          f'{config.network} has a depth of its own.'))
+    _refuse_net(config)
     _refuse_weights(config)
     named_loss(config.loss), changed(Augment(), config.augment)
     _refuse_metric(named_metric(config.metric))
@@ -141,6 +153,15 @@ def _refuse_metric(metric):
     if metric and metric.__name__ in ('iou', 'iou_per_image', 'iou_at_threshold', 'iou_of_views', 'photos'):
         raise ValueError(f'metric={metric.__name__}: valid_{metric.__name__} is a name of the package '
                          'itself; give the function another one.')
+
+def _refuse_net(config):
+    "Stop at options that the network does not have"
+    options = _net_options(config.net)
+    if options and not config.trunk:
+        raise ValueError(f'net={config.net!r}: {config.network} takes no options.')
+    for name,known in dict(block=BLOCKS, norm=NORMS, join=JOINS, up=UPS).items():
+        if name in options and options[name] not in known:
+            raise ValueError(f'net={config.net!r}: {name} is one of {", ".join(known)}.')
 
 def _refuse_weights(config):
     "Stop at class weights that are none"
@@ -184,7 +205,7 @@ def _network(config, task):
     "The network of a run, at random but for an encoder's weights"
     if config.network in NETS:
         given = dict(width=config.width, depth=config.depth)
-        return NETS[config.network](task, **{k: v for k,v in given.items() if v})
+        return NETS[config.network](task, **{k: v for k,v in given.items() if v}, **_net_options(config.net))
     widths = dict(widths=[config.width*2**i for i in (4, 3, 2, 1, 0)]) if config.width else {}
     weights = None if config.pretrained=='none' or config.start_file else config.pretrained
     return encoder_unet(task, config.net, weights, **widths)

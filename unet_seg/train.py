@@ -250,7 +250,7 @@ def settled(
     config = _started(config, batches)
     if config.trunk and not config.depth: config = replace(config, depth=suggested_depth(max(batches.shape)))
     epochs = 0 if config.minutes else planned_epochs(config, len(batches))
-    config = replace(config, net=config.network, epochs=epochs)
+    config = replace(config, net=config.net or config.network, epochs=epochs)
     _note_weights(config, batches.source.task)
     network, bytes_each = _network(config, batches)
     config, optimizer = _optimizer(config)
