@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from tqdm.auto import tqdm
-from .core import Task, overlay, write_atomic, write_json
+from .core import Task, explain_values, memory_full, overlay, write_atomic, write_json
 from .data import Sample, find_samples, find_task, fingerprint, leaks, read_pair, with_groups
 from .metrics import accuracy, dice, iou, main_score, pixel_counts, precision, recall, summarize
 
@@ -52,7 +52,10 @@ def score_photo(
     "Score one photo at its own size"
     try: image, truth = read_pair(sample, task)
     except (ValueError, OSError) as e: return PhotoScore(sample.name, sample.group, error=str(e)), None
-    prediction = predictor.mask(image)
+    try: prediction = predictor.mask(image)
+    except Exception as e:   # a photo that is too large ends nothing
+        if not (memory_full(e) or isinstance(e, cv2.error)): raise
+        return PhotoScore(sample.name, sample.group, error=f'{sample.image}: {type(e).__name__}: {e}'), None
     counts = pixel_counts(truth, prediction, len(task.classes), task.ignore)
     return PhotoScore(sample.name, sample.group, *truth.shape, counts), (image, truth, prediction)
 
@@ -148,13 +151,15 @@ def group_interval(
     if len(groups) < 2: return None
     counts = np.array([s.counts for s in scores])
     known = main_score(iou(counts))
-    facts = np.column_stack([np.nan_to_num(known), ~np.isnan(known), counts.reshape(len(counts), -1)])
+    hits = counts.diagonal(axis1=1, axis2=2)
+    facts = np.column_stack([np.nan_to_num(known), ~np.isnan(known), hits, counts.sum(1)+counts.sum(2)-hits])
     sums = np.zeros((len(groups), facts.shape[1]))
     np.add.at(sums, member, facts)
     rng, even = np.random.default_rng(seed), np.full(len(groups), 1/len(groups))
-    drawn = np.array([rng.multinomial(len(groups), even) @ sums for _ in range(repeats)])
+    drawn = rng.multinomial(len(groups), even, repeats) @ sums
     means = np.divide(drawn[:, 0], drawn[:, 1], out=np.full(repeats, np.nan), where=drawn[:, 1] > 0)
-    pooled = main_score(iou(drawn[:, 2:].reshape(repeats, *counts.shape[1:])))
+    hit, either = drawn[:, 2:].reshape(repeats, 2, -1).swapaxes(0, 1)
+    pooled = main_score(np.divide(hit, either, out=np.full(hit.shape, np.nan), where=either > 0))
     return dict(groups=len(groups), per_image=_middle(means), pooled=_middle(pooled))
 
 def _middle(values):
@@ -404,7 +409,7 @@ def write_report(
     "Write `report.json` and `report.html`, each whole or not at all"
     page = Path(out)/'report.html'
     write_json(page.with_suffix('.json'), report_dict(report))
-    write_atomic(page, report_html(report).encode())
+    write_atomic(page, report_html(report).encode(errors='backslashreplace'))
     return page
 
 # %% ../nbs/06_benchmark.ipynb #4677ff34
@@ -462,6 +467,14 @@ def _shared_task(folder, samples, task, where):
     raise ValueError(f'{folder}: the classes are {", ".join(stated.classes)}, but {where} knows '
                      f'{", ".join(task.classes)}: use a model trained on these classes.')
 
+def _refuse_unmarked(photos, task, folder):
+    "Stop where all that masks mark is ignored: black-and-white ones, most likely"
+    scored = [p for p in photos if p.counts is not None]
+    counts = sum(p.counts for p in scored) if scored else np.ones((2, 2))
+    if counts[1:].any() or counts.sum() == sum(p.h*p.w for p in scored): return
+    raise ValueError(f'{folder}: no mask marks anything, and pixels of value {task.ignore} are ignored; '
+                     + explain_values({0, task.ignore}))
+
 def _installed():
     "Versions of the packages that a score depends on"
     out = []
@@ -505,6 +518,7 @@ def benchmark(
     notices += _check_unseen(samples, getattr(predictor, 'info', {}), allow_training_photos)
     gallery = Gallery(task)
     photos = evaluate(predictor, samples, task, gallery)
+    _refuse_unmarked(photos, task, data)
     about = dict(model=name, data=data, split=split, date=f'{datetime.now():%Y-%m-%d %H:%M}')
     report = Report(photos, task, threshold, (*about.items(), *_conditions(predictor, task)),
                     notices, gallery_thumbs(gallery))

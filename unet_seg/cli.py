@@ -142,7 +142,8 @@ def main(
     argv:list[str]|None=None, # Words of the command line; None: those of this process
 ):
     "Run a verb; leaves with exit code 0, 1 (the machine refused), 2 (something to mend) or 130 (interrupted)"
-    if argv is None: sys.stdout.reconfigure(line_buffering=True)   # a pipe sees each line when it is said
+    if argv is None:   # a pipe sees each line when it is said, and odd names of files end nothing
+        sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
     verb, args = parse(sys.argv[1:] if argv is None else argv)
     show = args.pop('traceback')
     try:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm.auto import tqdm
-from .core import IMAGE_SUFFIXES, Task, read_mask, read_task, task_dict
+from .core import IMAGE_SUFFIXES, Task, explain_values, read_mask, read_task, task_dict, value_counts
 from .core import photo_size, write_atomic, write_json, write_mask
 from .formats import BAD, Notes, Photos, as_ring, imported_doc, json_kind, label_files, load_json
 from .formats import count_more, safe_name, trying
@@ -73,16 +73,19 @@ def read_masks(
     notes:Notes|None=None, # Takes what is bad; None: it is an error
 ) -> tuple[list[Doc],list[str]]: # The photos by name; the class names without the background
     "The outlines of PNG masks"
-    base, photos, docs = Path(base), Photos(images), []
+    base, photos, docs, seen = Path(base), Photos(images), [], set()
     for path in label_files(base, '.png', 'masks'):
         with trying(notes, f'{path}'):
             image, mask = photos.of(path, base, 'masks'), read_mask(path, task)
+            seen |= {*value_counts(mask)}
             rel = path.relative_to(base if base.is_dir() else base.parent).parts
             if image is None or photos.root/image==path:
                 image = '/'.join(rel[rel.index('masks')+1 if 'masks' in rel else 0:])
             elif photos.size(image)!=mask.shape[::-1]:
                 raise ValueError(f'{path}: {mask.shape[::-1]} pixels; its photo has {photos.size(image)}.')
             docs.append(mask_doc(mask, task, image, notes))
+    if seen in ({0, 255}, {255}):   # not one object, though something is marked
+        raise ValueError(f'{base}: masks hold {sorted(seen)}; {explain_values(seen)}')
     return docs, [*task.classes[1:]]
 
 # %% ../nbs/00d_convert.ipynb #1f7f1879

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'TASK_VERSION', 'IMAGE_SUFFIXES', 'atomic', 'write_atomic', 'write_json', 'write_rows', 'free_path', 'Task',
-           'task_dict', 'task_from', 'read_task', 'opened', 'read_image', 'photo_size', 'write_image', 'color_table',
-           'write_mask', 'value_counts', 'explain_values', 'read_mask', 'Prep', 'brightness_range', 'stretched',
-           'prepare_image', 'prepare_mask', 'restore', 'overlay', 'show_row', 'show_curves']
+           'task_dict', 'task_from', 'read_task', 'unread_note', 'one_spelling', 'memory_full', 'opened', 'read_image',
+           'photo_size', 'write_image', 'color_table', 'write_mask', 'value_counts', 'explain_values', 'read_mask',
+           'Prep', 'brightness_range', 'stretched', 'prepare_image', 'prepare_mask', 'restore', 'overlay', 'show_row',
+           'show_curves']
 
 # %% ../nbs/00_core.ipynb #f020b167
-import csv, json, os, re, threading
+import csv, json, os, re, threading, unicodedata
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO, StringIO
@@ -52,7 +53,10 @@ def write_json(
     value,         # Anything JSON can hold; `nan` and infinities are refused
 ):
     "Write `value` as readable UTF-8 JSON, atomically"
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode())
+    def text(plain): return json.dumps(value, indent=1, ensure_ascii=plain, allow_nan=False)
+    try: data = text(False).encode()
+    except UnicodeEncodeError: data = text(True).encode()   # names of files that are no UTF-8
+    write_atomic(path, data)
 
 def write_rows(
     path:str|Path,   # The file to make
@@ -101,8 +105,9 @@ class Task:
             raise ValueError(f'colors {bad}: write each as #rrggbb, such as #ff8800.')
         if self.ignore is not None and not n<=self.ignore<=255:
             raise ValueError(f'ignore={self.ignore} with {n} classes: take a value from {n} to 255, or None.')
-        if bad := [c for _,c in self.values if not 0<=c<n and c!=self.ignore]:
-            raise ValueError(f'values map to {bad}: class ids go from 0 to {n-1}.')
+        for v,c in self.values:
+            if not 0<=v<=255: raise ValueError(f'values map {v}: a mask holds values from 0 to 255.')
+            if not 0<=c<n and c!=self.ignore: raise ValueError(f'values map to {c}: ids go from 0 to {n-1}.')
 
     @property
     def binary(self) -> bool: return len(self.classes)==2
@@ -136,14 +141,38 @@ def read_task(
     path:str|Path, # A `task.json`
 ) -> Task:
     "The task in a file"
-    try: d = json.loads(Path(path).read_text(encoding='utf-8'))
+    try: d = json.loads(Path(path).read_text(encoding='utf-8-sig'))   # Windows' editors put a mark first
     except (UnicodeDecodeError, json.JSONDecodeError) as e:
         raise ValueError(f'{path}: not a JSON file ({e}).') from None
     return task_from(d, str(path))
 
 # %% ../nbs/00_core.ipynb #47685096
 IMAGE_SUFFIXES = frozenset('.jpg .jpeg .jpe .jfif .png .tif .tiff .webp .bmp .gif'.split())
+_OTHERS = frozenset('.heic .heif .avif .jp2 .jxl .dng .cr2 .cr3 .nef .arw .orf .rw2'.split())
 
+def unread_note(
+    names, # Of files, text
+) -> str:  # Empty: there are none
+    "What to say of photos of kinds that are not read here"
+    found = [n for n in names if os.path.splitext(n)[1].lower() in _OTHERS]
+    if not found: return ''
+    return (f'note: {len(found)} photos of kinds that are not read here, such as {min(found)}: '
+            'save them as JPEG or PNG')
+
+def one_spelling(
+    name:str, # Of a file
+) -> str:
+    "The name as one compares it: systems write é as one character, or as e and an accent"
+    return unicodedata.normalize('NFC', name)
+
+def memory_full(
+    error:Exception, # Any
+) -> bool:
+    "Whether an error says that the memory does not suffice"
+    full = isinstance(error, MemoryError) or type(error).__name__=='ResourceExhaustedError'
+    return full or bool(re.search('out of memory|insufficient memory', str(error).lower()))
+
+# %% ../nbs/00_core.ipynb #0717e90a
 _pillow = threading.Lock()
 
 def opened(
@@ -219,7 +248,9 @@ def write_image(
     if suffix not in IMAGE_SUFFIXES:
         raise ValueError(f'{path}: give the picture a suffix such as .png or .jpg.')
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix.startswith('.j') else []
-    _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    kind, (h, w) = '.jpg' if options else suffix, image.shape[:2]
+    written, data = cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not written: raise ValueError(f'{path}: {suffix} cannot hold {w} x {h} pixels; take .png.')
     write_atomic(path, data.tobytes())
 
 # %% ../nbs/00_core.ipynb #7febad5b
@@ -289,7 +320,7 @@ def explain_values(
     values = sorted(map(int, values))
     if values in ([0, 255], [255]):
         return ('that looks like black and white: '
-                'map it once with `--map 255=1` (`values=((255, 1),)` in the task).')
+                'map it once with `unet-seg prepare DATA --map 255=1` (`values=((255, 1),)` in the task).')
     if len(values)>8 and values[-1]>200:
         return ('that looks like soft edges from JPEG or smooth resizing: '
                 'write masks as PNG and resize them by nearest only.')

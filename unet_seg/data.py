@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 from .core import IMAGE_SUFFIXES, Task, brightness_range, explain_values
-from .core import free_path, read_image, read_mask, read_task
-from .core import task_dict, value_counts, write_atomic, write_json
+from .core import free_path, one_spelling, read_image, read_mask, read_task
+from .core import task_dict, unread_note, value_counts, write_atomic, write_json
 from .alike import alike, picture_hash
 from .shapes import rasterize, read_quad
 from .splits import fold_groups, join_groups, name_groups, split_groups
@@ -58,7 +58,7 @@ def _files_in(folder):
         try: return entry.is_file()
         except OSError: return False   # links in a circle
     names = (e.name for e in _listed(folder) if is_file(e))
-    return {stem+suffix.lower(): stem+suffix for stem,suffix in map(os.path.splitext, names)}
+    return {one_spelling(stem)+suffix.lower(): stem+suffix for stem,suffix in map(os.path.splitext, names)}
 
 # %% ../nbs/02_data.ipynb #1ae05b89
 def _photos(root, deep):
@@ -80,9 +80,9 @@ def _samples_of(base, prefix, group):
         known, told = _files_in(masks), _files_in(quads)
         for name in names:
             stem = os.path.splitext(name)[0]
-            names = f'{stem}.png', f'{name}.png', f'{stem}_mask.png'
+            names = map(one_spelling, (f'{stem}.png', f'{name}.png', f'{stem}_mask.png'))
             mask = next((masks/known[n] for n in names if n in known), None)
-            quad = quads/told[n] if (n := f'{stem}.json') in told else None
+            quad = quads/told[n] if (n := one_spelling(f'{stem}.json')) in told else None
             yield Sample(f'{prefix}{rel}{stem}', here/name, mask, quad, group=group or rel.rstrip('/'))
 
 # %% ../nbs/02_data.ipynb #9408e108
@@ -268,22 +268,30 @@ def with_groups(
 _NAMED = 'name', 'image', 'photo', 'file', 'filename', 'file_name', 'path'
 
 def _column(folder, column):
-    "A CSV column by what the file calls each photo; empty where no file has it"
+    "What a CSV column says, by what the file calls each photo; empty where no file has it"
     for file in sorted(folder.glob('*.csv')):
         rows = _csv_rows(file)
         if not rows or column not in rows[0]: continue
         keys = [k for k in rows[0] if k.lower() in _NAMED]
         if not keys:
             raise ValueError(f'{file}: has {column}, but no column that tells the photo, such as image.')
-        return {r[k]: r[column] for r in rows for k in keys if r[k] and r[column]}
+        told = {}
+        for r in rows:
+            for k in keys:
+                if r[k] and r[column]: told.setdefault(r[k], {})[r[column]] = None
+        return told
     return {}
 
 def _row_of(s, column, name):
     "What a column says of a sample"
-    keys = s.name, s.image.name, s.image.stem, '/'.join(s.image.parts[-2:])
+    path, last = f'{s.name}{s.image.suffix}', '/'.join(s.image.parts[-2:])
+    keys = s.name, path, last, s.image.name, s.image.stem
     found = next((column[k] for k in keys if k in column), None)
     if found is None: raise ValueError(f'--group {name}: the column says nothing of {s.image}.')
-    return found
+    if len(found)>1:
+        raise ValueError(f'--group {name}: the column has {" and ".join(found)} for {s.image}; where several '
+                         f'photos have one name, write their paths, such as {path}.')
+    return next(iter(found))
 
 # %% ../nbs/02_data.ipynb #87edbdd1
 COLUMNS = 'name image mask quad split group fold'.split()
@@ -542,6 +550,8 @@ def _say(folder, task, samples, unlabelled, faults, old, rest, line):
     counts = Counter(s.split for s in samples)
     groups = Counter(s.group for s in samples)
     print(f'{folder}: {len(samples)} photos, classes {", ".join(task.classes)}')
+    beside = (n for d in sorted({s.image.parent for s in samples}) for n in os.listdir(d))
+    if other := unread_note(beside): print(other)
     split = ', '.join(f'{counts[k]} {k}' for k in ('train', 'valid', 'test'))
     if len(groups)<len(samples): print(f'split: {split}; {len(groups)} groups, such as {min(groups)}')
     else: print(f'split: {split}; every photo its own group')

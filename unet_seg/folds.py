@@ -15,7 +15,7 @@ from .checkpoint import differences
 from .core import write_json
 from .data import data_mark, data_rows, find_samples, fingerprint
 from .learner import TrainConfig, continued, with_options
-from .model import load_model, save_model
+from .model import load_model, read_info, save_model
 from .train import train
 
 # %% ../nbs/04e_folds.ipynb #89f68d24
@@ -77,6 +77,7 @@ def cross_validate(
     for i,k in enumerate(folds):
         print(f'fold {k}, {i+1} of {len(folds)}'+(': done before' if str(k) in done else ''))
         if str(k) in done: continue
+        if done and not given.start_file: enters = _as_entered(_of_fold(out, next(iter(done))))
         own = replace(given, minutes=given.minutes/len(folds), seed=given.seed+k)
         one = train(data, _of_fold(out, k), *enters, k, runs, live=live, **asdict(own))
         if one.interrupted: raise KeyboardInterrupt   # half of a fold is no fold; the same command goes on
@@ -100,6 +101,11 @@ def _decides(data, given, enters):
     begins = given.start_file and fingerprint(given.start_file)
     return dict(asdict(given), enters=[*enters], split=fingerprint(Path(data)/'splits.csv'),
                 photos=data_mark(data_rows(find_samples(data))), start_weights=begins)
+
+def _as_entered(file):
+    "Size, mode and stretch of a fold's model: what is chosen by a measured speed is chosen once"
+    prep = read_info(file)['prep']
+    return prep['size'], prep['mode'], 'yes' if prep['stretch'] else 'no'
 
 def _of_fold(out, k):
     "The model file of a fold"

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 from fastcore.basics import patch
-from .core import IMAGE_SUFFIXES, photo_size
+from .core import IMAGE_SUFFIXES, one_spelling, photo_size
 from .labels import STATES, Doc, Shape, shape_mask
 from .shapes import outlines, rasterize
 
@@ -87,10 +87,10 @@ class Photos:
     "The photos below a folder, by name and by name without suffix"
     def __init__(self, root):
         self.root, self.stems = Path(root), {}
-        for p in sorted(self.root.rglob('*')):
-            name = p.relative_to(self.root)
-            if p.suffix.lower() in IMAGE_SUFFIXES and not any(part[0]=='.' for part in name.parts):
-                self.stems.setdefault(name.with_suffix('').as_posix(), []).append(name.as_posix())
+        for name in (p.relative_to(self.root) for p in sorted(self.root.rglob('*'))):
+            if name.suffix.lower() in IMAGE_SUFFIXES and not any(part[0]=='.' for part in name.parts):
+                stem = one_spelling(name.with_suffix('').as_posix())
+                self.stems.setdefault(stem, []).append(name.as_posix())
 
     def size(self, name):
         "Width and height of the photo called `name`"
@@ -108,9 +108,10 @@ class Photos:
         if swapped.is_relative_to(self.root): tries.append(swapped.relative_to(self.root).as_posix())
         for rel in tries:
             stem = rel[:-len(path.suffix)]
-            if stem in self.stems.get(PurePosixPath(stem).with_suffix('').as_posix(), []): return stem
-            names = self.stems.get(stem, [])
-            if len(names)>1: raise ValueError(f'{path}: belongs to {" or ".join(names)}: rename one of them.')
+            named = self.stems.get(one_spelling(PurePosixPath(stem).with_suffix('').as_posix()), [])
+            if found := [n for n in named if one_spelling(n)==one_spelling(stem)]: return found[0]
+            if len(names := self.stems.get(one_spelling(stem), []))>1:
+                raise ValueError(f'{path}: belongs to {" or ".join(names)}: rename one of them.')
             if names: return names[0]
 
 # %% ../nbs/00c_formats.ipynb #85277e62

@@ -13,7 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from tqdm.auto import tqdm
-from .core import IMAGE_SUFFIXES, Task, overlay, read_image, write_image, write_mask
+from .core import IMAGE_SUFFIXES, Task, memory_full, overlay, read_image, unread_note, write_image
+from .core import write_mask
 from .model import EXAMPLE, Loaded, load_model, probabilities, to_mask
 from .shapes import crop_quad, fit_quad
 
@@ -56,6 +57,7 @@ class Prediction:
 def _small(image, side=576):
     "The image with its longer side at most `side`"
     scale = min(1, side/max(image.shape[:2]))
+    if scale==1: return image
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 # %% ../nbs/05_infer.ipynb #db2af0ff
@@ -66,6 +68,7 @@ class Predictor:
         threshold:float|None=None,  # Binary: class 1 from this on; None: the file's
         views:int=0,                # Average over 1, 2 (mirrored too), 4 or 8 views; 0: as the file says
     ):
+        if views not in (0, 1, 2, 4, 8): raise ValueError(f'views={views}: take 1, 2, 4 or 8.')
         file = EXAMPLE if model=='example' else model or own_model()
         loaded = model if isinstance(model, Loaded) else load_model(file)
         self.model, self.task, self.prep, self.info = loaded.model, loaded.task, loaded.prep, loaded.info
@@ -109,12 +112,16 @@ def find_photos(
     if path.is_file(): return [path]
     found = []
     for here,folders,names in os.walk(path):   # no file is touched, no link to a folder followed
-        folders[:] = [n for n in folders if n[0]!='.' and Path(here, n).resolve() not in results]
-        found += [Path(here, n) for n in names if n[0]!='.' and Path(n).suffix.lower() in IMAGE_SUFFIXES]
-    if not found:
-        kinds = ', '.join(sorted(IMAGE_SUFFIXES))
-        raise ValueError(f'{path}: no photos in this folder (looked for {kinds}).')
-    return sorted(found)
+        beside = _BESIDE if 'images' in folders else ()   # a data folder's masks are no photos
+        folders[:] = [n for n in folders if n[0]!='.' and Path(here, n).resolve() not in results
+                      and not n.startswith(beside)]
+        found += [Path(here, n) for n in names if n[0]!='.']
+    photos = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES)
+    if note := unread_note(map(str, found)): print(note)
+    if photos: return photos
+    raise ValueError(f'{path}: no photos in this folder (looked for {", ".join(sorted(IMAGE_SUFFIXES))}).')
+
+_BESIDE = 'masks', 'labels', 'ground_truth'   # and what `map-masks` keeps, masks_before
 
 # %% ../nbs/05_infer.ipynb #b188ff49
 def write_prediction(
@@ -129,7 +136,7 @@ def write_prediction(
         write_mask(mask, said.mask, said.task)
         written.append(Path(mask))
     if drawn:
-        write_image(drawn, said.drawn)
+        write_image(drawn, _small(said.drawn, 65_500))   # as much as a JPEG holds
         written.append(Path(drawn))
     if crop and (cut := said.crop) is not None:
         write_image(crop, cut)
@@ -148,7 +155,7 @@ def predict(
 ) -> list[Path]:                          # Files written
     "Segment a photo or a folder of photos at their own size"
     photos, one = find_photos(photo, output), Path(photo).is_file()
-    _refuse_places(photo, one, output_mask, output_prediction)
+    _refuse_places(photo, one, output_mask, output_prediction, Path(output))
     if threshold: threshold_in_range(threshold)
     if not model and own_model()==EXAMPLE: print('no model was trained here: the example finds documents')
     predictor, written, faults = Predictor(model, threshold or None, views), [], []
@@ -156,18 +163,26 @@ def predict(
     named = dict(mask=output_mask, crop=output_prediction) if output_mask or output_prediction else None
     each = zip(photos, _names(photos, photos[0].parent if one else photo))
     for path,name in tqdm(each, desc='predicting', total=len(photos), disable=len(photos)<5, leave=False):
-        try: written += _predicted(predictor, path, named or _places(Path(output), name))
-        except (ValueError, OSError) as e:
-            if one: raise
-            faults.append(str(e))
-    for line in faults: print('left out:', line)
+        try: said = predictor.predict(path)
+        except Exception as e:
+            if one or not _of_one(e): raise
+            faults.append(f'{e}' if f'{path}' in f'{e}' else f'{path}: {e}')
+            continue
+        written += _written(said, path, named or _places(Path(output), name))   # a full disk stops everything
+    _print_faults(faults)
     done = len(photos)-len(faults)
+    if not done: raise ValueError(f'{photo}: none of {len(photos)} photos could be segmented.')
     if not named: print(f'{done} of {len(photos)} photos segmented, {len(written)} files in {output}')
     return written
 
 # %% ../nbs/05_infer.ipynb #347993d7
-def _refuse_places(photo, one, mask, crop):
-    "Stop where the files of one photo are asked of a folder, or a mask of a kind that would spoil it"
+def _refuse_places(photo, one, mask, crop, output):
+    "Stop where the files of one photo are asked of a folder, or where masks would be spoilt or replaced"
+    there = next((n for n in ('images', 'labels', 'ground_truth', 'splits.csv', 'task.json')
+                  if (output/n).exists()), '') if not (mask or crop) else ''
+    if there:
+        raise ValueError(f'--output {output}: holds {there}, so it is a data folder, and its masks would be '
+                         'replaced; give another folder.')
     if (mask or crop) and not one:
         raise ValueError(f'{photo} is a folder: '
                          'give --output FOLDER instead of --output-mask and --output-prediction.')
@@ -192,9 +207,17 @@ def _places(folder, name):
     return dict(mask=folder/'masks'/f'{name}.png', crop=folder/'crops'/f'{name}.png',
                 drawn=folder/'overlays'/f'{name}.jpg')
 
-def _predicted(predictor, path, files):
-    "Predict one file and write what is wanted; say what was found"
-    said = predictor.predict(path)
+def _print_faults(faults):
+    "Ten lines and the number of the rest"
+    for line in faults[:10]: print('left out:', line)
+    if len(faults)>10: print(f'left out: {len(faults)-10} more')
+
+def _of_one(error):
+    "Whether an error is the fault of one photo, damaged or too large"
+    return isinstance(error, ValueError|OSError|cv2.error) or memory_full(error)
+
+def _written(said, path, files):
+    "Write what is wanted of a prediction, and say what was found"
     written = write_prediction(said, **files)
     wanted = files['crop'] and said.task.binary and Path(files['crop']) not in written
     shares = ', '.join(f'{c} {np.mean(said.mask==i):.1%}' for i,c in enumerate(said.task.classes) if i)

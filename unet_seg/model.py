@@ -57,12 +57,13 @@ def probabilities(
 ) -> np.ndarray:       # float32 (h, w, c), 0 to 1
     "The network's answer for a photo, at the photo's own size"
     if views not in (1, 2, 4, 8): raise ValueError(f'views={views}: take 1, 2, 4 or 8.')
-    total = 0
+    total, n = None, views*len(scales)
     for (turns,mirrored),scale in product(VIEWS[:views], scales):
         seen = np.rot90(image[:,::-1] if mirrored else image, turns)
         answer = np.rot90(_answer(model, prep, np.ascontiguousarray(seen), scale), -turns)
-        total = total+(answer[:,::-1] if mirrored else answer)
-    return np.ascontiguousarray(total/np.float32(views*len(scales)))
+        answer = answer[:,::-1] if mirrored else answer
+        total = answer if total is None else np.add(total, answer, out=total)   # photos may be large
+    return np.ascontiguousarray(total if n==1 else np.divide(total, np.float32(n), out=total))
 
 def _answer(model, prep, image, scale):
     "The network's answer for one view"

@@ -55,7 +55,7 @@ def climb(
     rates, losses = np.geomspace(low, high, steps), []
     for rate,(x, y) in zip(rates, islice(endless(batches), steps)):
         model.optimizer.learning_rate = rate
-        losses.append(float(model.train_on_batch(x, y[...,None])[0]))
+        losses.append(float(model.train_on_batch(x, y)[0]))
         if not np.isfinite(losses[-1]) or losses[-1]>4*min(losses): break
     good = np.isfinite(losses)
     return RateTest(rates[:len(losses)][good], np.array(losses)[good])

@@ -19,7 +19,7 @@ from .batches import Batches, Source, repeats, suggested_augment
 from .check import cores, fastest_precision, found_gpus, has_avx512, late_note, memory_bytes
 from .check import training_speed
 from .checkpoint import broken_off, held, let_go, run_differences
-from .core import Prep, free_path, task_dict, write_atomic, write_json, write_rows
+from .core import Prep, free_path, memory_full, task_dict, write_atomic, write_json, write_rows
 from .data import Facts, Sample, data_mark, data_rows, find_samples, find_task, fingerprint
 from .data import in_fold, leaks, prepare, print_faults, survey
 from .events import Events, Watchers, need_tensorboard
@@ -320,16 +320,11 @@ def _refuse_too_large(need, images, shape, have=None):
                           f'{need/1e9:.1f} GB of {have/1e9:.1f}: give a smaller --size or --width')
 
 # %% ../nbs/04_train.ipynb #a190cd93
-def _memory_full(error):
-    "Whether an error says that the memory does not suffice"
-    full = isinstance(error, MemoryError) or type(error).__name__=='ResourceExhaustedError'
-    return full or 'out of memory' in str(error).lower()
-
 def _fitting(run, config):
     "What `run` gives for a config, its batches halved as long as they do not fit in memory"
     try: return run(config)
     except Exception as e:
-        if not _memory_full(e) or config.batch_size<2: raise
+        if not memory_full(e) or config.batch_size<2: raise
     half, parts = config.batch_size//2, 2*config.accumulate
     print(f'batches of {config.batch_size} images do not fit in memory: {half} at a time now, '
           f'{parts} times for a step')
@@ -420,7 +415,7 @@ def _learnt(batches, pairs, config, model_out, folder, decides, start, shows):
     run.after = partial(_try_views, model, prep, valid, task, views, run, watch)
     try: fit(model, batches, valid, config, run, start, watch)
     except Exception as e:
-        if not (run.history and _memory_full(e)): raise
+        if not (run.history and memory_full(e)): raise
         raise RuntimeError(f'the memory was full after step {run.history[-1]["step"]} ({type(e).__name__}): '
                            'the best model so far is kept. Make room and give the same command, or begin '
                            'anew with a smaller --batch-size.') from e
