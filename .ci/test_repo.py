@@ -146,7 +146,7 @@ ROOMS = {
     'folds': ('.core .data .checkpoint .learner .model .train keras', ''),
     'ablation': ('.core .model .train keras', ''),
     'runs': ('.checkpoint .loop', 'matplotlib'),
-    'check': ('.TENSORFLOW_FIRST', '.losses .nets keras tensorflow jax torch'),
+    'check': ('.TENSORFLOW_FIRST .core_share', '.losses .nets keras tensorflow jax torch'),
     'events': ('.core .data .live keras', 'tensorboard tensorflow'),
     'train': ('.augment .core .data .batches .learner .model .nets .check .checkpoint .events .loop .live .metrics', ''),
     'infer': ('.core .shapes .model keras', ''),

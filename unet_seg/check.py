@@ -11,7 +11,7 @@ import os, platform, re, shutil, time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 import numpy as np
-from . import TENSORFLOW_FIRST
+from . import TENSORFLOW_FIRST, core_share
 
 # %% ../nbs/04d_check.ipynb #5cdb6c80
 def memory_bytes() -> int: # 0 where the system does not tell
@@ -27,15 +27,7 @@ def cores() -> int:
     "Processors that this process may use, or as many as the share of its container comes to"
     try: there = len(os.sched_getaffinity(0))
     except AttributeError: there = os.cpu_count() or 1
-    return max(1, round(min(there, _share())))
-
-def _share(root='/sys/fs/cgroup'):
-    "Processors whose time the container may take; infinite without a limit"
-    for names in ['cpu.max'], ['cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us']:
-        files = [Path(root)/n for n in names]
-        parts = ' '.join(f.read_text() for f in files if f.is_file()).split()   # such as 200000 100000
-        if len(parts)==2 and all(p.isdecimal() for p in parts): return int(parts[0])/int(parts[1])
-    return float('inf')
+    return max(1, round(min(there, core_share())))
 
 # %% ../nbs/04d_check.ipynb #b11d370a
 def gpu_advice(
