@@ -249,4 +249,7 @@ class Hole(Polygon):
         if not around: return Step(Hole(), note='no shape lies around it: the hole was dropped')
         if around.kind=='mask': return Step(Hole(), note='a painted shape: take the eraser to cut it')
         cut = replace(around, kind='polygon', rings=(*around.outline, tuple(map(tuple, ring))))
+        before, after = (shape_mask(x, s.doc.height, s.doc.width) for x in (around, cut))
+        if (after & ~before).any():   # even-odd: what is inside twice is outside, and the reverse
+            return Step(self, note='it reaches out of the shape or into a hole: Backspace takes a point back')
         return replace(changed(Hole(), cut, s), selected=cut.id, note=note or 'hole cut')

@@ -37,7 +37,10 @@ def agreed_task(
     if old and task.classes[:len(old.classes)]!=old.classes:
         raise ValueError(f'{file}: its classes are {old.classes}, and masks are numbered by them; given are '
                          f'{task.classes}: give these first and in this order, new ones after them.')
-    return task
+    if not old: return task
+    own = task.colors!=Task(task.classes).colors
+    colors = task.colors if own else old.colors+task.colors[len(old.classes):]
+    return replace(task, colors=colors, ignore=old.ignore, values=task.values or old.values)
 
 TOOLS = {t.name: t for t in (Select, Polygon, Box, Quad, Hole, Brush, Eraser, Smart, Pan)}
 
@@ -51,9 +54,10 @@ class Labeler:
         order=None,                 # Path of a photo to a number; the smallest comes first
         size:tuple[int,int]=(900, 600), # Of the canvas in pixels
     ):
-        self.folder, self.size, self.lock, self.predict = Path(folder), size, threading.RLock(), predict
+        self.size, self.lock, self.predict = size, threading.RLock(), predict
         self.task = agreed_task(folder, task)
-        self.store, self.label, self.index = LabelStore(self.folder, task=self.task), None, None
+        self.store, self.label, self.index = LabelStore(folder, task=self.task), None, None
+        self.folder = self.store.folder   # absolute: whoever changes the directory later changes nothing here
         self.photos = [self.store.images/name for name in self.store.names]
         if not self.photos:
             raise ValueError(f'{self.store.images}: no photos found; put JPEG, PNG or TIFF files there.')
@@ -238,7 +242,7 @@ def keep_task(self:Labeler) -> str: # What is wrong with it
         if known!=ours[:len(known)]:
             return f'{file.name} has other classes now: run the cell again to take them'
         if self.label.readonly or known==ours: return ''
-        write_json(file, task_dict(self.task))
+        write_json(file, task_dict(agreed_task(self.folder, self.task)))
     except OSError as e: return f'{file.name}: {e.strerror or e}'
     except ValueError as e: return str(e)
     return ''
@@ -266,7 +270,7 @@ def pressed(self:Labeler, key:Key):
         step = self.tool.handle(key, self.scene())
         if step.used: return self.take(step)
     if name in self.keys: return self.act(self.keys[name].name, name)
-    if name.isdigit() and 0<int(name)<len(self.task.classes): self.choose(int(name))
+    if name.isdecimal() and 0<int(name)<len(self.task.classes): self.choose(int(name))
 
 @patch
 @guarded

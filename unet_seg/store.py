@@ -10,8 +10,9 @@ import hashlib, json, os, re, socket, threading, time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+import numpy as np
 from fastcore.basics import patch
-from .core import IMAGE_SUFFIXES, Task, read_image, read_task, write_atomic, write_mask
+from .core import IMAGE_SUFFIXES, Task, read_image, read_task, value_counts, write_atomic, write_mask
 from .labels import NewerFile, UNREADABLE, Doc, apply, difference, doc_mask, doc_text, fit_edit
 from .labels import inverse, is_flat, merge, new_id, not_shown, parse_labelme, unknown_labels
 try: import fcntl
@@ -91,7 +92,7 @@ def _replay(data, log):
 # %% ../nbs/00e_store.ipynb #02a608b9
 def _natural(name):
     "Sorts `a2` before `a10`"
-    return [int(t) if t.isdigit() else t.casefold() for t in re.split(r'([0-9]+)', name)], name
+    return [int(t) if i%2 else t.casefold() for i,t in enumerate(re.split('([0-9]+)', name))], name
 
 class LabelStore:
     "The photos of a data folder and where their labels lie"
@@ -549,7 +550,7 @@ def _save_mask(self:Label, f):
     ours = _hash(data) in self._log.masks
     if fits and self._painted==(self.doc.shapes, _hash(data)) and self.doc.state=='done': return
     if fits and self.doc.state=='done':
-        try: mask = doc_mask(self.doc, self.store.task)
+        try: mask = _as_filed(doc_mask(self.doc, self.store.task), self.store.task)
         except ValueError as e: self._say('mask', str(e))
     if mask is None: return ours and 'twin' not in self._said and self._retire(data)
     if data and not ours:
@@ -559,6 +560,17 @@ def _save_mask(self:Label, f):
     self._painted = self.doc.shapes, _hash(self._bytes(self._mask))
     self._put(mask=self._painted[1])
     self._flush(f)
+
+# %% ../nbs/00e_store.ipynb #5ee78e77
+def _as_filed(mask, task):
+    "A mask in the values from which `read_mask` makes it again, where `task.json` maps values to classes"
+    means, stored = dict(task.values), np.arange(256, dtype=np.uint8)
+    for i in value_counts(mask):
+        if means.get(i, i)==i: continue
+        stored[i] = next((v for v,c in means.items() if c==i), 0)
+        if means.get(int(stored[i]), int(stored[i]))!=i:
+            raise ValueError(f'no mask is written: values of task.json leave none for class {i}.')
+    return stored[mask]
 
 @patch
 def _retire(self:Label, data):
@@ -580,7 +592,7 @@ def close(self:Label):
     "Save and give the lock back; OSError if something could not be written"
     if self.readonly: return
     self.save()
-    if self._queue or self._copies or 'disk' in self._said:
+    if self._queue or self._copies or self._count and 'disk' in self._said:   # not if nothing was to be saved
         raise OSError(self._said.get('disk', f'{self._file}: not saved.'))
     if self.readonly: return
     with suppress(OSError): self._lock.unlink(missing_ok=True)

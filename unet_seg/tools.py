@@ -175,8 +175,9 @@ def area(ring) -> float: # Pixels, positive when clockwise on the screen
     return float(x@np.roll(y, -1) - y@np.roll(x, -1))/2
 
 def crosses_itself(ring) -> bool:
-    "Whether two sides of a ring cross"
+    "Whether two sides of a ring cross; of more than 1,500 sides nobody asks"
     a = np.asarray(ring, float)
+    if len(a)>1500: return False   # every two sides are compared: too many while somebody draws
     b = np.roll(a, -1, 0)
     def side(p, q, r): return np.sign((q[0]-p[0])*(r[1]-p[1]) - (q[1]-p[1])*(r[0]-p[0]))
     A, B, C, D = a.T[:,:,None], b.T[:,:,None], a.T[:,None], b.T[:,None]
