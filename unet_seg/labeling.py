@@ -54,10 +54,9 @@ class Labeler:
         order=None,                 # Path of a photo to a number; the smallest comes first
         size:tuple[int,int]=(900, 600), # Of the canvas in pixels
     ):
-        self.size, self.lock, self.predict = size, threading.RLock(), predict
-        self.task = agreed_task(folder, task)
-        self.store, self.label, self.index = LabelStore(folder, task=self.task), None, None
-        self.folder = self.store.folder   # absolute: whoever changes the directory later changes nothing here
+        self.task, self.size, self.predict = agreed_task(folder, task), size, predict
+        self.lock, self.store = threading.RLock(), LabelStore(folder, task=self.task)
+        self.folder, self.label, self.index = self.store.folder, None, None   # absolute, wherever one goes
         self.photos = [self.store.images/name for name in self.store.names]
         if not self.photos:
             raise ValueError(f'{self.store.images}: no photos found; put JPEG, PNG or TIFF files there.')
