@@ -40,6 +40,7 @@ class _Log:
         self.doc = self.base = doc           # now, and as last saved
         self.done, self.undone, self.draft, self.tool = [], [], None, ''
         self.begun, self.files, self.masks, self.seen, self.lost = False, {file}, set(), set(), 0
+        self.last = file   # the label file that was written last; `files` are all
 
     def take(self, line):
         "Take in one line; ValueError where it does not fit"
@@ -52,7 +53,9 @@ class _Log:
             self.draft = line['draft'] and tuple((x, y) for x,y in line['draft'])
             self.tool = line.get('tool', '')
         if 'more' in line: self.draft = (*(self.draft or ()), *((x, y) for x,y in line['more']))
-        if 'file' in line: self.files.add(line['file'])
+        if 'file' in line:
+            self.files.add(line['file'])
+            self.last = line['file']
         if 'mask' in line: self.masks.add(line['mask'])
         if line.get('saved'): self.base = self.doc
         self.seen.add(tuple(line['by']))
@@ -258,6 +261,9 @@ def _bring_in(self:Label, data):
     "Take in the label file if neither this nor another writer of the journal made it"
     sha = _hash(data)
     if sha in self._log.files:
+        older = sha not in ('', self._log.last)
+        self._say('older', older and f'{self._short(self._file)} is an older version; the newer labels of its '
+                  'journal stand, and undo goes back.')
         if not sha and self._log.base!=self._first:
             self._say('gone', f'{self._short(self._file)} is missing; its journal makes it again.')
         return
@@ -265,6 +271,10 @@ def _bring_in(self:Label, data):
     if theirs is None:
         if data: self._keep('broken', data)
         return self._put(file=sha)
+    if (theirs.width, theirs.height)==self._photo!=(self.doc.width, self.doc.height):
+        self._aside(self.doc, 'its labels were made anew for a photo of another size')
+        anew = doc_text(replace(theirs, image=self.doc.image))
+        return self._put(base=json.loads(anew), again=True, file=sha)
     theirs = replace(theirs, image=self.doc.image, width=self.doc.width, height=self.doc.height)
     merged, clash = merge(self._log.base, self.doc, theirs)
     if clash: self._aside(self.doc, f'another program changed {clash} too')
@@ -324,7 +334,7 @@ def _put(self:Label, **line):
     one(**line)
 
 @patch
-def _known_file(self:Label): return next((f for f in self._log.files if f), '')
+def _known_file(self:Label): return self._log.last or next((f for f in self._log.files if f), '')
 
 # %% ../nbs/00e_store.ipynb #57d5f74a
 def _sync_folder(path):
@@ -538,6 +548,7 @@ def _save_file(self:Label, f):
     if data!=text and self._log.begun:
         if data: self._backup_of(data, '.json')
         write_atomic(self._file, text)
+        self._say('older')
         self._put(file=_hash(text), saved=True)
         self._flush(f)
     return True
