@@ -262,8 +262,8 @@ def _bring_in(self:Label, data):
     sha = _hash(data)
     if sha in self._log.files:
         older = sha not in ('', self._log.last)
-        self._say('older', older and f'{self._short(self._file)} is an older version; the newer labels of its '
-                  'journal stand, and undo goes back.')
+        self._say('older', older and f'{self._short(self._file)} is an older version; the newer labels of '
+                  'its journal stand, and undo goes back.')
         if not sha and self._log.base!=self._first:
             self._say('gone', f'{self._short(self._file)} is missing; its journal makes it again.')
         return
