@@ -6,7 +6,7 @@
 __all__ = ['STYLE', 'MOUSE', 'guarded', 'action_button', 'Panel']
 
 # %% ../nbs/00m_panel.ipynb #f020b167
-import html, threading
+import html, math, threading
 from functools import wraps
 import ipywidgets as widgets
 from fastcore.basics import patch
@@ -54,7 +54,7 @@ class Panel:
     ):
         self.owner, self.canvas, self.task, self.photos, self.size = owner, canvas, task, photos, size
         self.lock, self.failed = owner.lock, owner.failed
-        self.fingers, self.pinched, self.marked = (), False, None
+        self.fingers, self.first, self.pinched, self.marked = (), None, False, None
         self.status = widgets.HTML(layout=dict(width=f'{size[0]}px'))   # long lines wrap
         self.home = None
         self.build_bar()
@@ -219,16 +219,30 @@ def on_key(self:Panel, key, shift, ctrl, meta):
     if key=='Tab': return (self.jump if shift else self.note).focus()
     self.owner.handle(Key(key, shift, ctrl or meta))
 
+# %% ../nbs/00m_panel.ipynb #523ede71
 @patch
 @guarded
 def on_touch(self:Panel, points, end='up'):
     "Fingers on the canvas, as canvas points; none after the last one left"
     was, self.fingers = self.fingers, tuple(points)[:2]
     if len(self.fingers)==2:
-        self.pinched = True
+        self.pinched, self.first = True, None
         return self.owner.pinch(was if len(was)==2 else self.fingers, self.fingers)
     pinched, self.pinched = self.pinched, self.pinched and bool(self.fingers)   # until all fingers have left
     if pinched: return
-    if not self.fingers: return was and self.owner.handle(Pointer(end, *was[0]))
-    if not was: self.owner.handle(Pointer('move', *self.fingers[0]))
-    self.owner.handle(Pointer('move' if was else 'down', *self.fingers[0], buttons=1))
+    if not self.fingers and was:
+        if end=='up': self.press()
+        self.first = None
+        self.owner.handle(Pointer(end, *was[0]))
+    elif self.fingers and not was:   # a second finger may follow: nothing is pressed yet
+        self.first = self.fingers[0]
+        self.owner.handle(Pointer('move', *self.first))
+    elif self.fingers and (not self.first or math.dist(self.first, self.fingers[0])>3):
+        self.press()
+        self.owner.handle(Pointer('move', *self.fingers[0], buttons=1))
+
+@patch
+def press(self:Panel):
+    "What the first finger begins, once it is known to be alone"
+    if self.first: self.owner.handle(Pointer('down', *self.first, buttons=1))
+    self.first = None
