@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm.auto import tqdm
-from .core import IMAGE_SUFFIXES, Task, explain_values, read_mask, read_task, task_dict, value_counts
-from .core import photo_size, write_atomic, write_json, write_mask
+from .core import IMAGE_SUFFIXES, Task, read_mask, read_task, refuse_black_and_white, task_dict
+from .core import photo_size, value_counts, write_atomic, write_json, write_mask
 from .formats import BAD, Notes, Photos, as_ring, imported_doc, json_kind, label_files, load_json
 from .formats import count_more, safe_name, trying
 from .formats import coco_dict, read_coco, read_via, read_yolo, via_dict, yolo_text
@@ -84,8 +84,7 @@ def read_masks(
             elif photos.size(image)!=mask.shape[::-1]:
                 raise ValueError(f'{path}: {mask.shape[::-1]} pixels; its photo has {photos.size(image)}.')
             docs.append(mask_doc(mask, task, image, notes))
-    if seen in ({0, 255}, {255}):   # not one object, though something is marked
-        raise ValueError(f'{base}: masks hold {sorted(seen)}; {explain_values(seen)}')
+    refuse_black_and_white(seen, base)
     return docs, [*task.classes[1:]]
 
 # %% ../nbs/00d_convert.ipynb #1f7f1879

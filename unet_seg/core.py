@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'TASK_VERSION', 'IMAGE_SUFFIXES', 'atomic', 'write_atomic', 'write_json', 'write_rows', 'free_path', 'Task',
-           'task_dict', 'task_from', 'read_task', 'unread_note', 'one_spelling', 'memory_full', 'opened', 'read_image',
-           'photo_size', 'write_image', 'color_table', 'write_mask', 'value_counts', 'explain_values', 'read_mask',
-           'Prep', 'brightness_range', 'stretched', 'prepare_image', 'prepare_mask', 'restore', 'overlay', 'show_row',
-           'show_curves']
+           'task_dict', 'task_from', 'read_task', 'unread_note', 'print_faults', 'one_spelling', 'memory_full',
+           'opened', 'read_image', 'photo_size', 'write_image', 'color_table', 'write_mask', 'value_counts',
+           'explain_values', 'refuse_black_and_white', 'read_mask', 'Prep', 'brightness_range', 'stretched',
+           'prepare_image', 'prepare_mask', 'restore', 'overlay', 'show_row', 'show_curves']
 
 # %% ../nbs/00_core.ipynb #f020b167
 import csv, json, os, re, threading, unicodedata
@@ -159,6 +159,14 @@ def unread_note(
     return (f'note: {len(found)} photos of kinds that are not read here, such as {min(found)}: '
             'save them as JPEG or PNG')
 
+def print_faults(
+    faults:list[str], # Why files are left out, a line each
+):
+    "Print what is left out, ten lines and the number of the rest"
+    for line in faults[:10]: print('left out:', line)
+    if len(faults)>10: print(f'left out: {len(faults)-10} more')
+
+# %% ../nbs/00_core.ipynb #92ec11bd
 def one_spelling(
     name:str, # Of a file
 ) -> str:
@@ -326,6 +334,14 @@ def explain_values(
                 'write masks as PNG and resize them by nearest only.')
     if len(values)>8: return 'that looks like object numbers: save the class id of each pixel instead.'
     return 'add the missing classes to task.json, or map the values with `--map VALUE=CLASS`.'
+
+def refuse_black_and_white(
+    values,    # The values found in all masks
+    where='DATA' # Named in the error
+):
+    "Stop where masks hold nothing but 255, which is ignored unless told, and perhaps 0"
+    if {255}<={*values}<={0, 255}:
+        raise ValueError(f'{where}: masks hold {sorted(values)}; '+explain_values(values))
 
 # %% ../nbs/00_core.ipynb #4286fd03
 def read_mask(

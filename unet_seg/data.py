@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'SPLITS', 'Sample', 'scan', 'read_pair', 'fingerprint', 'data_rows', 'data_mark', 'Facts', 'measure',
            'survey', 'find_task', 'task_of_values', 'with_groups', 'write_splits', 'read_splits', 'leaks',
-           'find_samples', 'prepare', 'in_fold', 'misplaced', 'print_faults']
+           'find_samples', 'prepare', 'in_fold', 'misplaced']
 
 # %% ../nbs/02_data.ipynb #f020b167
 import csv, hashlib, os
@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 from .core import IMAGE_SUFFIXES, Task, brightness_range, explain_values
-from .core import free_path, one_spelling, read_image, read_mask, read_task
-from .core import task_dict, unread_note, value_counts, write_atomic, write_json
+from .core import free_path, one_spelling, print_faults, read_image, read_mask, read_task
+from .core import refuse_black_and_white, task_dict, unread_note, value_counts
+from .core import write_atomic, write_json
 from .alike import alike, picture_hash
 from .shapes import rasterize, read_quad
 from .splits import fold_groups, join_groups, name_groups, split_groups
@@ -222,8 +223,7 @@ def task_of_values(
 ) -> Task:
     "The task that a set of mask values suggests"
     ids = sorted({*map(int, values)}-{255})
-    if 255 in values and ids in ([0], []):
-        raise ValueError(f'{where}: masks hold {sorted(values)}; '+explain_values({0, 255}))
+    refuse_black_and_white(values, where)
     if not values:
         raise ValueError(f'{where}: no mask can be read as class ids; `unet-seg doctor {where}` tells what '
                          'they hold and how to map them.')
@@ -538,13 +538,6 @@ def _refuse_useless(folder, found, good, faults, task):
                          + explain_values(seen))
 
 # %% ../nbs/02_data.ipynb #8ef10d8a
-def print_faults(
-    faults:list[str], # As `survey` gives them
-):
-    "Print what is left out, ten lines and the number of the rest"
-    for line in faults[:10]: print('left out:', line)
-    if len(faults)>10: print(f'left out: {len(faults)-10} more')
-
 def _say(folder, task, samples, unlabelled, faults, old, rest, line):
     "Print what was found and what was decided"
     counts = Counter(s.split for s in samples)

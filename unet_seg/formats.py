@@ -107,10 +107,10 @@ class Photos:
         tries = [PurePosixPath(*parts[at+1:]).as_posix()]
         if swapped.is_relative_to(self.root): tries.append(swapped.relative_to(self.root).as_posix())
         for rel in tries:
-            stem = rel[:-len(path.suffix)]
-            named = self.stems.get(one_spelling(PurePosixPath(stem).with_suffix('').as_posix()), [])
-            if found := [n for n in named if one_spelling(n)==one_spelling(stem)]: return found[0]
-            if len(names := self.stems.get(one_spelling(stem), []))>1:
+            stem = one_spelling(rel[:-len(path.suffix)])
+            named = self.stems.get(PurePosixPath(stem).with_suffix('').as_posix(), [])
+            if found := [n for n in named if one_spelling(n)==stem]: return found[0]
+            if len(names := self.stems.get(stem, []))>1:
                 raise ValueError(f'{path}: belongs to {" or ".join(names)}: rename one of them.')
             if names: return names[0]
 

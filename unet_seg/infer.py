@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from tqdm.auto import tqdm
-from .core import IMAGE_SUFFIXES, Task, memory_full, overlay, read_image, unread_note, write_image
-from .core import write_mask
+from .core import IMAGE_SUFFIXES, Task, memory_full, overlay, print_faults, read_image
+from .core import unread_note, write_image, write_mask
 from .model import EXAMPLE, Loaded, load_model, probabilities, to_mask
 from .shapes import crop_quad, fit_quad
 
@@ -169,7 +169,7 @@ def predict(
             faults.append(f'{e}' if f'{path}' in f'{e}' else f'{path}: {e}')
             continue
         written += _written(said, path, named or _places(Path(output), name))   # a full disk stops everything
-    _print_faults(faults)
+    print_faults(faults)
     done = len(photos)-len(faults)
     if not done: raise ValueError(f'{photo}: none of {len(photos)} photos could be segmented.')
     if not named: print(f'{done} of {len(photos)} photos segmented, {len(written)} files in {output}')
@@ -206,11 +206,6 @@ def _places(folder, name):
     "The files of one photo in an output folder"
     return dict(mask=folder/'masks'/f'{name}.png', crop=folder/'crops'/f'{name}.png',
                 drawn=folder/'overlays'/f'{name}.jpg')
-
-def _print_faults(faults):
-    "Ten lines and the number of the rest"
-    for line in faults[:10]: print('left out:', line)
-    if len(faults)>10: print(f'left out: {len(faults)-10} more')
 
 def _of_one(error):
     "Whether an error is the fault of one photo, damaged or too large"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm.auto import tqdm
-from .core import photo_size
-from .data import Sample, print_faults, scan
+from .core import photo_size, print_faults
+from .data import Sample, scan
 from .fetch import CODES
 from .shapes import read_quad, write_quad
 from .splits import MIDV_GROUP

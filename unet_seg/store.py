@@ -577,10 +577,10 @@ def _as_filed(mask, task):
     "A mask in the values from which `read_mask` makes it again, where `task.json` maps values to classes"
     means, stored = dict(task.values), np.arange(256, dtype=np.uint8)
     for i in value_counts(mask):
-        if means.get(i, i)==i: continue
-        stored[i] = next((v for v,c in means.items() if c==i), 0)
-        if means.get(int(stored[i]), int(stored[i]))!=i:
+        value = next((v for v in (i, *means) if means.get(v, v)==i), None)
+        if value is None:
             raise ValueError(f'no mask is written: values of task.json leave none for class {i}.')
+        stored[i] = value
     return stored[mask]
 
 @patch

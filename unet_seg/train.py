@@ -19,9 +19,10 @@ from .batches import Batches, Source, repeats, suggested_augment
 from .check import cores, fastest_precision, found_gpus, has_avx512, late_note, memory_bytes
 from .check import training_speed
 from .checkpoint import broken_off, held, let_go, run_differences
-from .core import Prep, free_path, memory_full, task_dict, write_atomic, write_json, write_rows
+from .core import Prep, free_path, memory_full, print_faults, task_dict, write_atomic
+from .core import write_json, write_rows
 from .data import Facts, Sample, data_mark, data_rows, find_samples, find_task, fingerprint
-from .data import in_fold, leaks, prepare, print_faults, survey
+from .data import in_fold, leaks, prepare, survey
 from .events import Events, Watchers, need_tensorboard
 from .learner import TrainConfig, balanced_weights, built, continued, planned_epochs, runs_long
 from .learner import suggested_depth, with_options
@@ -470,9 +471,7 @@ def _passes(views):
 
 def _validation_steps(batches, pairs):
     "About how many steps take as long as a validation: a step passes its images three times"
-    prep = batches.source.prep
-    whole = np.prod(prep.canvas or (prep.size, prep.size))
-    pixels = sum(whole if prep.mode=='letterbox' else f.h*f.w for _,f in pairs)
+    pixels = sum(np.prod(batches.source.prep.shape(f.h, f.w)) for _,f in pairs)
     return float(pixels/(3*batches.batch_size*np.prod(batches.shape)))
 
 # %% ../nbs/04_train.ipynb #cccca430
